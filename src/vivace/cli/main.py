@@ -1,0 +1,90 @@
+"""The `vivace` command: which subcommands there are, and how failures are told."""
+
+import sys
+from importlib import import_module
+
+import click
+import typer
+from typer.core import TyperGroup
+
+from vivace.errors import VivaceError
+
+# name → one line of help; the module is `vivace.cli.<name>`, imported when the command is used.
+COMMANDS = {
+    "init": "Write a vivace.toml for your own files.",
+    "run": "Run the whole loop: data, train, compress, evaluate, bench, release.",
+    "demo": "Run the loop on the example shop's support conversations.",
+    "data": "Read, clean and split the conversations.",
+    "train": "Tune the base model on the dataset.",
+    "compress": "Merge and quantize the tuned model for each engine.",
+    "evaluate": "Score every candidate on the held-out examples.",
+    "bench": "Measure every candidate's speed.",
+    "release": "List and show releases.",
+    "serve": "Serve a release over OpenAI's HTTP API.",
+    "chat": "Chat with a release in the terminal.",
+    "models": "List, fetch and describe base models.",
+    "doctor": "Say what this machine has and can do.",
+}
+
+
+class LazyGroup(TyperGroup):
+    """A group that imports a command's module only when that command is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the commands in the order of the loop."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the command, or stand in for it while only help is asked."""
+        if cmd_name not in COMMANDS:
+            return None
+        if ctx.resilient_parsing or ctx.info_name is None or _listing():
+            return click.Command(cmd_name, help=COMMANDS[cmd_name], short_help=COMMANDS[cmd_name])
+        module = import_module(f"vivace.cli.{cmd_name}")
+        return typer.main.get_command(module.app)
+
+
+app = typer.Typer(
+    cls=LazyGroup,
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="From a team's conversations to the fastest chatbot that is still right, and keeps it right.",
+)
+
+
+@app.callback(invoke_without_command=True)
+def _top(version: bool = typer.Option(False, "--version", help="Print the version and exit.")) -> None:
+    if version:
+        from vivace import __version__
+
+        typer.echo(f"vivace {__version__}")
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run the command line; every failure a user can cause is one sentence and an exit code."""
+    try:
+        app(standalone_mode=True)
+    except VivaceError as error:
+        _tell(error)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        typer.echo("\nInterrupted. Run the same command again: it continues where it stopped.", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(141)
+
+
+def _tell(error: VivaceError) -> None:
+    typer.secho(f"Error: {error.message}", fg="red", err=True)
+    if error.hint:
+        typer.echo(error.hint, err=True)
+
+
+def _listing() -> bool:
+    """Return whether the whole command line only asks for the list of commands."""
+    words = [word for word in sys.argv[1:] if not word.startswith("-")]
+    return not words or words[0] not in COMMANDS

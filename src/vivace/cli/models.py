@@ -1,0 +1,65 @@
+"""`vivace models`: base models."""
+
+from typing import Annotated
+
+import typer
+
+from vivace.cli.options import Json
+
+app = typer.Typer(no_args_is_help=True, help="List, fetch and describe base models.")
+Name = Annotated[str, typer.Argument(help="A known name, a Hugging Face name or a model folder.")]
+
+
+@app.command("list")
+def list_(as_json: Json = False) -> None:
+    """List the models that are known by a short name."""
+    from rich.table import Table
+
+    from vivace.cli.screen import out, print_json
+    from vivace.models import catalog
+
+    entries = catalog.entries()
+    if as_json:
+        print_json(entries)
+        return
+    table = Table("name", "Hugging Face name", "parameters", "context", "licence", "cached")
+    for entry in entries:
+        table.add_row(
+            entry.name,
+            entry.hub_name,
+            f"{entry.parameters / 1e6:,.0f} M",
+            f"{entry.context_length:,}",
+            entry.license,
+            "yes" if catalog.is_cached(entry.name) else "no",
+        )
+    out.print(table)
+
+
+@app.command()
+def pull(
+    name: Name, revision: Annotated[str, typer.Option(help="Revision on the hub.")] = "main", as_json: Json = False
+) -> None:
+    """Fetch a model, verify it, convert it once, and keep it in the cache."""
+    from vivace.cli.screen import TerminalProgress, out, print_json
+    from vivace.models import resolve
+
+    model = resolve(name, revision, progress=TerminalProgress())
+    if as_json:
+        print_json(model)
+    else:
+        out.print(f"{model.name} ({model.weights}, {model.license or 'licence unknown'}) is in {model.path}")
+
+
+@app.command()
+def show(name: Name, as_json: Json = False) -> None:
+    """Describe a model: architecture, parameters, context, size, licence."""
+    from vivace.cli.screen import TerminalProgress, out, print_json
+    from vivace.models import describe, resolve
+
+    model = resolve(name, progress=TerminalProgress())
+    told = describe(model.path)
+    if as_json:
+        print_json(told)
+        return
+    out.print(f"[bold]{model.name}[/bold] {model.path}")
+    out.print(told)

@@ -1,0 +1,269 @@
+"""`vivace.toml` as models: one per table; the text under a field is its help everywhere."""
+
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Table(BaseModel):
+    """A table of `vivace.toml`: frozen, and a key it does not know is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_is_none(cls, values: Any) -> Any:
+        """Read `key = ""` as nothing where nothing is allowed: TOML has no null."""
+        if not isinstance(values, dict):
+            return values
+        optional = {name for name, field in cls.model_fields.items() if type(None) in get_args(field.annotation)}
+        return {name: None if value == "" and name in optional else value for name, value in values.items()}
+
+
+class ProjectSettings(Table):
+    """Who the chatbot is."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")] = "chatbot"
+    """Name of the project and of the served model: lower-case letters, digits and hyphens."""
+    system: str = ""
+    """System prompt: used in training, evaluation, bench and serving alike. Empty: none is sent."""
+
+
+class ModelsSettings(Table):
+    """Which model everything starts from."""
+
+    base: str = "smollm2-135m-instruct"
+    """A name from `vivace models list`, a Hugging Face name, or a model folder."""
+    revision: str = "main"
+    """Revision of a Hugging Face model."""
+
+
+class DataSettings(Table):
+    """What is read and how it is cleaned and split."""
+
+    conversations: list[str] = []
+    """Files or patterns of conversations: OpenAI chat JSONL (.jsonl, .jsonl.gz) or CSV."""
+    test: list[str] = []
+    """Files with held-out conversations. Empty: `test_fraction` of the conversations is held out."""
+    documents: list[str] = []
+    """Files, folders or patterns of Markdown or text documents."""
+    steps: list[str] = [
+        "encoding",
+        "whitespace",
+        "turns",
+        "language",
+        "personal",
+        "exact_duplicates",
+        "near_duplicates",
+    ]
+    """Cleaning steps in the order they run. Leave one out to switch it off."""
+    max_conversations: Count | None = None
+    """Use a seeded sample of at most this many conversations."""
+    languages: list[str] = ["en"]
+    """ISO 639-1 codes of the languages to keep. Empty: keep all."""
+    min_turns: Count = 2
+    """Drop conversations with fewer turns."""
+    max_turns: Count = 40
+    """Cut longer conversations into the first so many turns, ending with an assistant's turn."""
+    near_duplicate_threshold: Fraction = 0.8
+    """Jaccard similarity of word 3-grams above which two conversations are near-duplicates. 1 turns this off."""
+    redact: list[Literal["email", "phone", "card", "iban", "ip_address", "url_token", "order_number"]] = [
+        "email",
+        "phone",
+        "card",
+        "iban",
+        "ip_address",
+        "url_token",
+    ]
+    """Personal data replaced by placeholders such as [EMAIL_1]."""
+    order_number_pattern: str = r"\b[A-Z]{2,4}-\d{4,10}\b"
+    """What an order number looks like (used when `redact` names `order_number`)."""
+    validation_fraction: Fraction = 0.1
+    """Share of conversations for validation."""
+    test_fraction: Fraction = 0.1
+    """Share of conversations held out for the test, unless `test` names files."""
+    max_test_examples: Count = 200
+    """At most so many test examples, a seeded sample of the rest is set aside."""
+    group_by: str = ""
+    """Metadata field (such as `customer`) whose conversations stay in one split. Empty: none."""
+    seed: int = 0
+    """Seed of sampling and splitting."""
+
+
+class TrainSettings(Table):
+    """How the base becomes the domain's model. Names and defaults follow Hugging Face where they exist."""
+
+    method: Literal["lora", "full"] = "lora"
+    """`lora` trains low-rank adapters, `full` all weights."""
+    max_tokens: Count | None = 45_000
+    """Stop after so many training tokens (padding not counted). Empty: by `num_train_epochs` alone."""
+    num_train_epochs: Annotated[float, Field(gt=0)] = 3.0
+    """Passes over the training split, if `max_tokens` does not end training earlier."""
+    learning_rate: Annotated[float, Field(gt=0)] | None = None
+    """Peak learning rate. Empty: 1e-3 for lora, 1e-4 for full."""
+    lr_scheduler_type: Literal["linear", "cosine", "constant", "constant_with_warmup"] = "cosine"
+    """Shape of the learning rate over the steps."""
+    warmup_ratio: Fraction = 0.05
+    """Share of the steps over which the learning rate rises."""
+    per_device_train_batch_size: Count = 4
+    """Conversations per step."""
+    gradient_accumulation_steps: Count = 1
+    """Steps whose gradients are added up before one update."""
+    max_length: Count = 512
+    """Longest training conversation in tokens; longer ones lose their oldest turns."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """AdamW weight decay."""
+    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    """Gradient norm above which gradients are scaled down."""
+    lora_r: Count = 16
+    """Rank of the adapters."""
+    lora_alpha: Count = 32
+    """Scale of the adapters."""
+    lora_dropout: Fraction = 0.0
+    """Dropout inside the adapters."""
+    lora_target_modules: str | list[str] = "all-linear"
+    """Which linear layers get adapters."""
+    lora_layers_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Share of the layers, counted from the top, that get adapters; 0.5 trains about a third faster."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Arithmetic of training. auto: bfloat16 where the hardware is fast at it, else float32."""
+    eval_steps_fraction: Annotated[float, Field(gt=0, le=1)] = 0.25
+    """Validate and save a checkpoint after each such share of the steps."""
+    early_stopping_patience: Count = 2
+    """Stop after so many validations without a better validation loss."""
+    max_validation_examples: Count = 24
+    """Validation examples used while training."""
+    seed: int = 0
+    """Seed of initialization, shuffling and dropout."""
+
+
+class CompressSettings(Table):
+    """Which exports of the tuned model become candidates."""
+
+    exports: list[Literal["openvino-int8", "openvino-int4", "openvino-fp16", "onnx-int4", "onnx-int8"]] = [
+        "openvino-int8",
+        "onnx-int4",
+    ]
+    """Format and weights of each candidate."""
+    reference: bool = False
+    """Also evaluate the merged model in transformers (slow; the reference all exports are compared with)."""
+
+
+class EvaluateSettings(Table):
+    """How it is decided what is right."""
+
+    max_examples: Count = 120
+    """At most so many test examples are answered."""
+    max_tokens: Count = 80
+    """Longest answer in tokens."""
+    temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
+    """0 is greedy: the same answer each time."""
+    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+    """Level of the intervals."""
+    resamples: Count = 2000
+    """Bootstrap and permutation resamples."""
+    concurrency: Count = 16
+    """Requests sent to the engine at once."""
+    seed: int = 0
+    """Seed of resampling."""
+
+
+class BenchSettings(Table):
+    """How speed is measured."""
+
+    requests: Count = 24
+    """Requests per candidate and block."""
+    concurrency: Count = 8
+    """Requests at once in the closed loop."""
+    rate: Annotated[float, Field(gt=0)] | None = None
+    """Requests per second in the open loop (Poisson). Empty: half of what the closed loop completed."""
+    blocks: Count = 2
+    """Interleaved blocks (A/B, B/A …)."""
+    max_tokens: Count = 80
+    """Longest answer in tokens."""
+    baseline: bool = True
+    """Also measure the untouched base model in transformers."""
+    seed: int = 0
+    """Seed of arrivals and of the choice of prompts."""
+
+
+class ReleaseSettings(Table):
+    """The objective: what a release must keep."""
+
+    service_level: Literal["interactive", "conversational", "none"] = "conversational"
+    """Named service level, after MLPerf: interactive (TTFT 500 ms, TPOT 30 ms), conversational (2,000 ms, 100 ms)."""
+    ttft_ms: Annotated[float, Field(gt=0)] | None = None
+    """p95 time to the first token, instead of the service level's."""
+    tpot_ms: Annotated[float, Field(gt=0)] | None = None
+    """p95 time per output token, instead of the service level's."""
+    quality_metric: Literal["token_f1", "rouge_l", "bleu", "chrf", "exact_match"] = "token_f1"
+    """The metric the gate looks at."""
+    max_degradation: Fraction = 0.05
+    """How much of the best candidate's quality a smaller or faster one may lose."""
+    must_beat_base: bool = True
+    """Refuse a candidate that is not significantly better than the base on `quality_metric`."""
+    max_size_mb: Annotated[float, Field(gt=0)] | None = None
+    """Largest model folder, in MB (10^6 bytes)."""
+    max_memory_mb: Annotated[float, Field(gt=0)] | None = None
+    """Largest peak memory of the engine's process, in MB."""
+
+
+class ServeSettings(Table):
+    """How the released model is offered."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on. Anything but loopback needs `api_keys`."""
+    port: Annotated[int, Field(ge=0, le=65535)] = 8000
+    """Port to listen on; 0 takes a free one."""
+    api_keys: list[str] = []
+    """Keys clients must send, each as env:NAME. Empty: no key needed, loopback only."""
+    max_queue: Count = 64
+    """Requests in work or waiting; one more is answered 503 with Retry-After."""
+    max_body_bytes: Count = 1_000_000
+    """Largest request body."""
+    max_tokens: Count = 512
+    """Answer length when the client names none."""
+    threads: Count | None = None
+    """Threads of the engine. Empty: the machine's cores."""
+
+    @field_validator("api_keys")
+    @classmethod
+    def _keys_are_references(cls, keys: list[str]) -> list[str]:
+        for key in keys:
+            if not key.startswith("env:") or len(key) == 4:
+                raise ValueError("write keys as env:NAME, never as values")
+        return keys
+
+
+class Settings(BaseSettings):
+    """All of `vivace.toml`; an environment variable such as VIVACE_TRAIN__MAX_TOKENS wins over the file."""
+
+    model_config = SettingsConfigDict(
+        extra="forbid", frozen=True, env_prefix="VIVACE_", env_nested_delimiter="__", env_ignore_empty=True
+    )
+
+    project: ProjectSettings = ProjectSettings()
+    models: ModelsSettings = ModelsSettings()
+    data: DataSettings = DataSettings()
+    train: TrainSettings = TrainSettings()
+    compress: CompressSettings = CompressSettings()
+    evaluate: EvaluateSettings = EvaluateSettings()
+    bench: BenchSettings = BenchSettings()
+    release: ReleaseSettings = ReleaseSettings()
+    serve: ServeSettings = ServeSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Let the environment win over the file."""
+        return env_settings, init_settings

@@ -1,0 +1,1 @@
+"""Which stages to run or skip, and what they came to."""

@@ -1,0 +1,101 @@
+"""A user's project: its folder, settings and store."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from vivace.config import Settings, find_config, load
+from vivace.domain import Objective, Progress
+from vivace.store import Store
+from vivace.store.files import folder_digest, sha256_file, write_atomic
+
+
+class Project:
+    """The folder of a `vivace.toml`; everything Vivace makes for it is in `.vivace` beside that file."""
+
+    def __init__(self, config: Path, settings: Settings, store: Store, progress: Progress) -> None:
+        self.config = config
+        self.root = config.parent
+        self.settings = settings
+        self.store = store
+        self.progress = progress
+
+    @property
+    def chain(self) -> dict[str, Any]:
+        """The recipe of the layers around the engine, the same everywhere."""
+        system = self.settings.project.system
+        return {"system": system} if system else {}
+
+    @property
+    def objective(self) -> Objective:
+        """What `[release]` asks of a release."""
+        wanted = self.settings.release
+        return Objective(
+            service_level=wanted.service_level,
+            ttft_ms=wanted.ttft_ms,
+            tpot_ms=wanted.tpot_ms,
+            quality_metric=wanted.quality_metric,
+            max_degradation=wanted.max_degradation,
+            max_size_bytes=None if wanted.max_size_mb is None else round(wanted.max_size_mb * 1e6),
+            max_memory_bytes=None if wanted.max_memory_mb is None else round(wanted.max_memory_mb * 1e6),
+            must_beat_base=wanted.must_beat_base,
+        )
+
+    def digest(self, path: Path) -> str:
+        """Return the content hash of a file or folder, remembered for as long as no size or time in it changes."""
+        memory = self.store.root / "digests.json"
+        try:
+            known: dict[str, Any] = json.loads(memory.read_bytes())
+        except (OSError, ValueError):
+            known = {}
+        stamp = [[p.name, p.stat().st_size, p.stat().st_mtime_ns] for p in _files(path)]
+        entry = known.get(str(path))
+        if isinstance(entry, dict) and entry.get("stamp") == stamp:
+            return str(entry["digest"])
+        digest = sha256_file(path) if path.is_file() else folder_digest(path)[0]
+        write_atomic(memory, json.dumps(known | {str(path): {"stamp": stamp, "digest": digest}}))
+        return digest
+
+
+@contextmanager
+def open_project(
+    start: Path, progress: Progress, *, changes: Iterable[str] = (), lock: bool = True
+) -> Iterator[Project]:
+    """Open the project at or above `start`; `lock` keeps other commands from changing it meanwhile."""
+    config = find_config(start)
+    settings = load(config, changes)
+    store = Store(config.parent / ".vivace")
+    try:
+        project = Project(config, settings, store, progress)
+        if lock:
+            with store.lock():
+                yield project
+        else:
+            yield project
+    finally:
+        store.close()
+
+
+def recipe(settings: Settings) -> str:
+    """Return every setting as TOML, so that a release tells exactly how it was made."""
+    lines: list[str] = []
+    for table, values in settings.model_dump(mode="json").items():
+        lines += ["", f"[{table}]"]
+        lines += [f"{key} = {_literal(value)}" for key, value in values.items()]
+    return "\n".join(lines).lstrip() + "\n"
+
+
+def _literal(value: Any) -> str:
+    return '""' if value is None else json.dumps(value, ensure_ascii=False)
+
+
+def _files(path: Path) -> list[Path]:
+    return [path] if path.is_file() else sorted(item for item in path.rglob("*") if item.is_file())
+
+
+def table(settings: Mapping[str, Any] | Any) -> dict[str, Any]:
+    """Return one table of settings as plain values for a stage key."""
+    values: dict[str, Any] = settings.model_dump(mode="json")
+    return values

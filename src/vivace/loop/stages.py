@@ -1,0 +1,236 @@
+"""The stages of the loop, each asked of the store so that it runs only when something changed."""
+
+import asyncio
+from typing import Any
+
+import msgspec
+
+from vivace.domain import Artifact, Candidate, Model, Scorecard, Speed, Workspace
+from vivace.loop.project import Project, recipe, table
+from vivace.store import Outcome, read_examples
+from vivace.store.files import write_atomic
+
+BASE_EXPORT = "openvino-int8"
+REFERENCE = "base-transformers"
+
+
+def base_model(project: Project) -> Model:
+    """Return the base model's folder, fetched and converted if need be."""
+    from vivace.models import resolve
+
+    wanted = project.settings.models
+    name = wanted.base
+    if (project.root / name).is_dir():
+        name = str(project.root / name)
+    return resolve(name, wanted.revision, progress=project.progress)
+
+
+def data(project: Project) -> Outcome:
+    """Make the dataset."""
+    from vivace.data import input_files
+
+    settings = project.settings.data
+    files = input_files(settings, project.root)
+    parents = {
+        path.relative_to(project.root).as_posix() if path.is_relative_to(project.root) else str(path): project.digest(
+            path
+        )
+        for path in files
+    }
+
+    def work(workspace: Workspace) -> dict[str, Any]:
+        from vivace.data import prepare
+
+        return prepare(settings, project.root, workspace)
+
+    return project.store.run(
+        "data", work, kind="dataset", settings=table(settings), parents=parents, progress=project.progress
+    )
+
+
+def train(project: Project, dataset: Artifact, base: Model) -> Outcome:
+    """Tune the base on the dataset."""
+    settings = project.settings.train
+    system = project.settings.project.system
+
+    def work(workspace: Workspace) -> dict[str, Any]:
+        from vivace.train import tune
+
+        return tune(dataset.path / "examples.jsonl", base, system, settings, workspace)
+
+    return project.store.run(
+        "train",
+        work,
+        kind="model",
+        settings=table(settings) | {"system": system},
+        parents={"dataset": dataset.id, "base": project.digest(base.path)},
+        progress=project.progress,
+    )
+
+
+def tuned_model(project: Project, trained: Artifact, base: Model) -> Model:
+    """Return the model that training made: an adapter on the base, or a full model."""
+    method = project.settings.train.method
+    return Model(
+        name=project.settings.project.name,
+        path=trained.path / "model",
+        format="adapter" if method == "lora" else "hf",
+        weights="fp32",
+        base=base.path if method == "lora" else None,
+        artifact_id=trained.id,
+        license=base.license,
+    )
+
+
+def merge(project: Project, tuned: Model, base: Model) -> tuple[Model, bool]:
+    """Fold an adapter into its base; a full model is returned as it is."""
+    if tuned.format != "adapter":
+        return tuned, True
+
+    def work(workspace: Workspace) -> dict[str, Any]:
+        from vivace.compress import merge as fold
+
+        with project.progress.task("Merging the adapter"):
+            fold(tuned, workspace.out)
+        return {}
+
+    outcome = project.store.run(
+        "merge",
+        work,
+        kind="model",
+        settings={},
+        parents={"adapter": tuned.artifact_id, "base": project.digest(base.path)},
+        progress=project.progress,
+    )
+    made = outcome.artifact
+    merged = Model(tuned.name, made.path, "hf", "fp32", artifact_id=made.id, license=tuned.license)
+    return merged, outcome.reused
+
+
+def export(project: Project, model: Model, kind: str) -> tuple[Model, bool]:
+    """Compress a model for an engine; `kind` is such as openvino-int8."""
+
+    def work(workspace: Workspace) -> dict[str, Any]:
+        from vivace.compress import export as convert
+
+        made = convert(model, kind, workspace.out, project.progress)
+        return msgspec.to_builtins({"format": made.format, "weights": made.weights})
+
+    outcome = project.store.run(
+        "compress",
+        work,
+        kind="model",
+        settings={"export": kind},
+        parents={"model": model.artifact_id or project.digest(model.path)},
+        progress=project.progress,
+    )
+    made, facts = outcome.artifact, outcome.artifact.facts
+    exported = Model(
+        model.name, made.path, facts["format"], facts["weights"], artifact_id=made.id, license=model.license
+    )
+    return exported, outcome.reused
+
+
+def candidate(project: Project, name: str, model: Model, *, role: str = "candidate") -> Candidate:
+    """Put a model on the engine for its format, behind the project's chain."""
+    from vivace.engines import default_engine
+
+    return Candidate(name=name, engine=default_engine(model.format), model=model, chain=project.chain, role=role)
+
+
+def evaluate(project: Project, item: Candidate, dataset: Artifact) -> Outcome:
+    """Answer the held-out examples and score the answers."""
+    settings = project.settings.evaluate
+
+    def work(workspace: Workspace) -> dict[str, Any]:
+        from vivace.evaluate import evaluate as examine
+
+        examples = list(read_examples(dataset.path / "examples.jsonl", "test"))[: settings.max_examples]
+        return asyncio.run(examine(item, examples, settings, workspace, threads=project.settings.serve.threads))
+
+    return project.store.run(
+        "evaluate",
+        work,
+        kind="report",
+        settings=table(settings) | {"chain": item.chain, "engine": item.engine},
+        parents={"dataset": dataset.id, "model": item.model.artifact_id or project.digest(item.model.path)},
+        progress=project.progress,
+    )
+
+
+def bench(project: Project, items: list[Candidate], dataset: Artifact) -> Outcome:
+    """Measure the candidates side by side."""
+    settings = project.settings.bench
+
+    def work(workspace: Workspace) -> dict[str, Any]:
+        from vivace.bench import bench as measure
+
+        examples = list(read_examples(dataset.path / "examples.jsonl", "test"))
+        return asyncio.run(measure(items, examples, settings, workspace, threads=project.settings.serve.threads))
+
+    parents = {"dataset": dataset.id}
+    parents |= {item.name: item.model.artifact_id or project.digest(item.model.path) for item in items}
+    return project.store.run(
+        "bench",
+        work,
+        kind="report",
+        settings=table(settings) | {"chain": project.chain, "names": [item.name for item in items]},
+        parents=parents,
+        progress=project.progress,
+    )
+
+
+def release(project: Project, scorecards: list[Scorecard], parents: dict[str, str]) -> Outcome:
+    """Pass the gate and write the release; raises `ReleaseRefused`."""
+    from vivace.release import choose, judge, write_release
+
+    objective = project.objective
+    verdicts = judge(scorecards, objective)
+    chosen = choose(scorecards, verdicts)
+    name = project.settings.project.name
+    text = recipe(project.settings)
+
+    def work(workspace: Workspace) -> dict[str, Any]:
+        write_release(workspace.out, name, chosen, verdicts, objective, text, tuple(sorted(parents.values())))
+        return {"candidate": chosen.candidate.name, "name": name}
+
+    return project.store.run(
+        "release",
+        work,
+        kind="release",
+        settings={"objective": msgspec.to_builtins(objective), "recipe": text, "chosen": chosen.candidate.name},
+        parents=parents,
+        progress=project.progress,
+    )
+
+
+def read_speeds(report: Artifact) -> dict[str, Speed]:
+    """Return what the bench measured, by candidate."""
+    return msgspec.json.decode((report.path / "speed.json").read_bytes(), type=dict[str, Speed])
+
+
+def compare(project: Project, items: list[Candidate], reports: dict[str, Artifact]) -> Outcome:
+    """Compare every candidate with the base on the same examples, corrected for how many comparisons that makes."""
+    settings = project.settings.evaluate
+    baseline, *others = items
+
+    def work(workspace: Workspace) -> dict[str, Any]:
+        from vivace.evaluate import compare as pair
+        from vivace.evaluate import family
+
+        with project.progress.task("Comparing with the base", total=len(others)) as bar:
+            found = []
+            for item in others:
+                found += pair(reports[item.name].path, reports[baseline.name].path, settings)
+                bar.advance()
+        write_atomic(workspace.out / "comparisons.json", msgspec.json.encode(family(found)))
+        return {}
+
+    return project.store.run(
+        "compare",
+        work,
+        kind="report",
+        settings=table(settings) | {"names": [item.name for item in items]},
+        parents={name: report.id for name, report in reports.items()},
+        progress=project.progress,
+    )
