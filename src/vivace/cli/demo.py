@@ -7,7 +7,7 @@ import typer
 
 from vivace.cli.options import Changes, Json, Quiet
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 
 @app.command()

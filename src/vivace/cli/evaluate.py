@@ -4,7 +4,7 @@ import typer
 
 from vivace.cli.options import HERE, Changes, Json, ProjectDir, Quiet
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 
 @app.command()

@@ -7,7 +7,7 @@ import click
 import typer
 from typer.core import TyperGroup
 
-from vivace.errors import VivaceError
+from vivace.errors import ConfigError, VivaceError
 
 # name → one line of help; the module is `vivace.cli.<name>`, imported when the command is used.
 COMMANDS = {
@@ -42,6 +42,16 @@ class LazyGroup(TyperGroup):
             return click.Command(cmd_name, help=COMMANDS[cmd_name], short_help=COMMANDS[cmd_name])
         module = import_module(f"vivace.cli.{cmd_name}")
         return typer.main.get_command(module.app)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Name the nearest command when there is none of that name."""
+        if args and not args[0].startswith("-") and args[0] not in COMMANDS:
+            from vivace.registry import nearest
+
+            raise ConfigError(f"There is no command {args[0]!r}.", nearest(args[0], list(COMMANDS)))
+        return super().resolve_command(ctx, args)
 
 
 app = typer.Typer(

@@ -6,7 +6,7 @@ import typer
 
 from vivace.cli.options import Json
 
-app = typer.Typer(no_args_is_help=True, help="List, fetch and describe base models.")
+app = typer.Typer(add_completion=False, no_args_is_help=True, help="List, fetch and describe base models.")
 Name = Annotated[str, typer.Argument(help="A known name, a Hugging Face name or a model folder.")]
 
 

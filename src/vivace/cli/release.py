@@ -6,7 +6,7 @@ import typer
 
 from vivace.cli.options import HERE, Json, ProjectDir
 
-app = typer.Typer(no_args_is_help=True, help="List and show releases.")
+app = typer.Typer(add_completion=False, no_args_is_help=True, help="List and show releases.")
 
 
 @app.command("list")

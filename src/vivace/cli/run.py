@@ -7,7 +7,7 @@ import typer
 from vivace.cli.options import HERE, Changes, Json, ProjectDir, Quiet
 from vivace.errors import ReleaseRefused
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 
 @app.command()

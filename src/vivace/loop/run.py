@@ -25,6 +25,7 @@ class Result(msgspec.Struct):
     release: Artifact | None = None
     refusal: str = ""
     report: Path | None = None
+    reports: dict[str, Artifact] = {}
     worked: list[str] = []  # the stages that really ran this time
 
 
@@ -37,7 +38,6 @@ class _Loop:
     def __init__(self, project: Project) -> None:
         self.project = project
         self.result = Result()
-        self.reports: dict[str, Artifact] = {}
 
     def keep(self, name: str, outcome: Outcome) -> Artifact:
         """Note whether a stage worked, tell it, and return its artifact."""
@@ -82,11 +82,13 @@ class _Loop:
         assert self.result.dataset is not None
         for item in self.result.candidates:
             outcome = stages.evaluate(self.project, item, self.result.dataset)
-            self.reports[item.name] = self.keep(f"evaluate {item.name}", outcome)
-        compared = self.keep("compare", stages.compare(self.project, self.result.candidates, self.reports))
+            self.result.reports[item.name] = self.keep(f"evaluate {item.name}", outcome)
+        compared = self.keep("compare", stages.compare(self.project, self.result.candidates, self.result.reports))
         comparisons = msgspec.json.decode((compared.path / "comparisons.json").read_bytes(), type=list[Comparison])
         for item in self.result.candidates:
-            scores = msgspec.json.decode((self.reports[item.name].path / "scores.json").read_bytes(), type=list[Score])
+            scores = msgspec.json.decode(
+                (self.result.reports[item.name].path / "scores.json").read_bytes(), type=list[Score]
+            )
             own = tuple(found for found in comparisons if found.candidate == item.name)
             size = sum(path.stat().st_size for path in item.model.path.rglob("*") if path.is_file())
             self.result.scorecards.append(Scorecard(item, size, tuple(scores), own))
@@ -112,7 +114,7 @@ class _Loop:
         result.scorecards = [
             msgspec.structs.replace(card, verdict=by_name.get(card.candidate.name)) for card in result.scorecards
         ]
-        parents = {f"report {name}": report.id for name, report in self.reports.items()}
+        parents = {f"report {name}": report.id for name, report in self.result.reports.items()}
         assert result.bench is not None
         assert result.dataset is not None
         parents |= {"bench": result.bench.id, "dataset": result.dataset.id}

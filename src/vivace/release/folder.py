@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -71,6 +72,12 @@ def open_release(folder: Path, *, verify: bool = True) -> Release:
         scorecard=msgspec.structs.replace(card, candidate=candidate),
         parents=told.parents,
     )
+
+
+def read_origin(files: Path) -> dict[str, Any]:
+    """Return which stage made a release, when, and from what."""
+    origin: dict[str, Any] = msgspec.json.decode((files.parent / MANIFEST).read_bytes())["origin"]
+    return origin
 
 
 def _relocate(candidate: Candidate, path: Path) -> Candidate:
