@@ -9,7 +9,7 @@ from tests.release.test_gate import BASE, card
 from vivace.domain import Objective, Release, SilentProgress, Workspace
 from vivace.errors import StoreError
 from vivace.release import judge, open_release, write_release
-from vivace.store import Store
+from vivace.store.artifacts import Store
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pytest
 
 from vivace.domain import SilentProgress, Workspace
 from vivace.errors import DiskFullError, ResourceError, StoreError
-from vivace.store import Outcome, Store, is_whole
+from vivace.store.artifacts import Outcome, Store, is_whole
 
 
 def write(text: str = "hello") -> Any:

@@ -1,7 +1,11 @@
 """The `vivace` command: which subcommands there are, and how failures are told."""
 
+import os
 import sys
+import tempfile
+import traceback
 from importlib import import_module
+from pathlib import Path
 
 import click
 import typer
@@ -86,12 +90,25 @@ def main() -> None:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(141)
+    except Exception as error:
+        if os.environ.get("VIVACE_DEBUG"):
+            raise
+        typer.secho(f"Unexpected error: {type(error).__name__}: {error}", fg="red", err=True)
+        typer.echo(f"This is a fault in Vivace, not in your files. Details: {_keep_details()}", err=True)
+        sys.exit(70)
 
 
 def _tell(error: VivaceError) -> None:
     typer.secho(f"Error: {error.message}", fg="red", err=True)
     if error.hint:
         typer.echo(error.hint, err=True)
+
+
+def _keep_details() -> Path:
+    """Write the traceback to a file of its own and return its path."""
+    with tempfile.NamedTemporaryFile("w", prefix="vivace-fault-", suffix=".txt", delete=False) as file:
+        traceback.print_exc(file=file)
+    return Path(file.name)
 
 
 def _listing() -> bool:

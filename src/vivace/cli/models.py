@@ -16,21 +16,22 @@ def list_(as_json: Json = False) -> None:
     from rich.table import Table
 
     from vivace.cli.screen import out, print_json
-    from vivace.models import catalog
+    from vivace.models import entries, is_cached
 
-    entries = catalog.entries()
     if as_json:
-        print_json(entries)
+        print_json(entries())
         return
-    table = Table("name", "Hugging Face name", "parameters", "context", "licence", "cached")
-    for entry in entries:
+    table = Table(title="Known models", title_justify="left")
+    table.add_column("name", no_wrap=True)
+    for label in ("parameters", "context", "licence", "cached"):
+        table.add_column(label)
+    for entry in entries():
         table.add_row(
             entry.name,
-            entry.hub_name,
             f"{entry.parameters / 1e6:,.0f} M",
             f"{entry.context_length:,}",
             entry.license,
-            "yes" if catalog.is_cached(entry.name) else "no",
+            "yes" if is_cached(entry) else "no",
         )
     out.print(table)
 
@@ -53,7 +54,10 @@ def pull(
 @app.command()
 def show(name: Name, as_json: Json = False) -> None:
     """Describe a model: architecture, parameters, context, size, licence."""
-    from vivace.cli.screen import TerminalProgress, out, print_json
+    import msgspec
+
+    from vivace.cli.results import print_facts
+    from vivace.cli.screen import TerminalProgress, print_json
     from vivace.models import describe, resolve
 
     model = resolve(name, progress=TerminalProgress())
@@ -61,5 +65,4 @@ def show(name: Name, as_json: Json = False) -> None:
     if as_json:
         print_json(told)
         return
-    out.print(f"[bold]{model.name}[/bold] {model.path}")
-    out.print(told)
+    print_facts(model.name, msgspec.to_builtins(told, enc_hook=str))

@@ -80,6 +80,9 @@ class DataSettings(Table):
         "url_token",
     ]
     """Personal data replaced by placeholders such as [EMAIL_1]."""
+    public_contacts: list[str] = []
+    """Your own addresses and numbers, never redacted; "@example.com" stands for all of a domain. Those in `documents`
+    are known."""
     order_number_pattern: str = r"\b[A-Z]{2,4}-\d{4,10}\b"
     """What an order number looks like (used when `redact` names `order_number`)."""
     validation_fraction: Fraction = 0.1
@@ -175,16 +178,22 @@ class EvaluateSettings(Table):
 class BenchSettings(Table):
     """How speed is measured."""
 
-    requests: Count = 24
-    """Requests per candidate and block."""
+    requests: Count = 8
+    """Requests per candidate and block in the closed loop."""
     concurrency: Count = 8
     """Requests at once in the closed loop."""
-    rate: Annotated[float, Field(gt=0)] | None = None
-    """Requests per second in the open loop (Poisson). Empty: half of what the closed loop completed."""
     blocks: Count = 2
     """Interleaved blocks (A/B, B/A …)."""
-    max_tokens: Count = 80
-    """Longest answer in tokens."""
+    open_requests: Count = 8
+    """Requests per candidate in the open loop, where the baseline takes no part."""
+    rate: Annotated[float, Field(gt=0)] | None = None
+    """Requests per second in the open loop (Poisson). Empty: half of what the closed loop completed."""
+    max_tokens: Count = 48
+    """Longest answer in tokens, where answers end by themselves."""
+    fixed_tokens: Count = 24
+    """Length of every answer in tokens, where all do the same work."""
+    service_level: Literal["interactive", "conversational"] = "conversational"
+    """Service level that goodput is the share of: see `release.service_level`."""
     baseline: bool = True
     """Also measure the untouched base model in transformers."""
     seed: int = 0

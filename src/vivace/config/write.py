@@ -21,7 +21,7 @@ SHOWN = {
 
 
 def commented_toml(chosen: dict[str, dict[str, Any]]) -> str:
-    """Return the text of a `vivace.toml`: what was chosen as it is, the usual keys commented out with their defaults."""
+    """Return the text of a `vivace.toml`: what was chosen as it is, the usual keys commented out with defaults."""
     lines = ["# What Vivace does with your data. Every key, with its default: docs/configuration.md", ""]
     for table, keys in SHOWN.items():
         model = Settings.model_fields[table].annotation

@@ -8,6 +8,9 @@ from msgspec import Struct, field
 from vivace.domain.artifact import Model
 from vivace.domain.score import Comparison, Score
 
+# After MLPerf: the limits of time to first token and time per output token, in ms.
+SERVICE_LEVELS: dict[str, tuple[float, float]] = {"interactive": (500.0, 30.0), "conversational": (2000.0, 100.0)}
+
 
 class Candidate(Struct, frozen=True):
     """A model on an engine behind a stack of layers: everything that decides how it answers.

@@ -8,6 +8,7 @@ from vivace.errors import ConfigError
 from vivace.store.files import disk_errors
 
 EXAMPLE = Path(__file__).resolve().parents[3] / "examples" / "support"
+SHOWN = {".toml", ".jsonl", ".csv", ".md"}
 
 
 def prepare_demo(folder: Path) -> Path:
@@ -18,14 +19,11 @@ def prepare_demo(folder: Path) -> Path:
             "Clone the repository and run `make demo` there, or `vivace init DIR --from FILE` with your own files.",
         )
     with disk_errors(folder):
-        for source in sorted(EXAMPLE.rglob("*")):
-            if (
-                source.is_dir()
-                or source.suffix == ".py"
-                or any(part.startswith((".", "__")) for part in source.relative_to(EXAMPLE).parts)
-            ):
+        for source in sorted(path for path in EXAMPLE.rglob("*") if path.suffix in SHOWN):
+            name = source.relative_to(EXAMPLE)
+            if name.parts[0] == "generator":
                 continue
-            target = folder / source.relative_to(EXAMPLE)
+            target = folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
             if not target.exists() or not filecmp.cmp(source, target, shallow=False):
                 shutil.copyfile(source, target)

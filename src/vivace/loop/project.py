@@ -8,8 +8,9 @@ from typing import Any
 
 from vivace.config import Settings, find_config, load
 from vivace.domain import Objective, Progress
-from vivace.store import Store
-from vivace.store.files import folder_digest, sha256_file, write_atomic
+from vivace.models import fingerprint
+from vivace.store.artifacts import Store
+from vivace.store.files import sha256_file, write_atomic
 
 
 class Project:
@@ -54,7 +55,7 @@ class Project:
         entry = known.get(str(path))
         if isinstance(entry, dict) and entry.get("stamp") == stamp:
             return str(entry["digest"])
-        digest = sha256_file(path) if path.is_file() else folder_digest(path)[0]
+        digest = sha256_file(path) if path.is_file() else fingerprint(path)
         write_atomic(memory, json.dumps(known | {str(path): {"stamp": stamp, "digest": digest}}))
         return digest
 

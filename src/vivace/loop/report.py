@@ -197,8 +197,16 @@ def _data_text(dataset: Artifact | None) -> str:
 
 
 def _dropped(dataset: Artifact | None) -> list[tuple[str, int]]:
-    reasons = dataset.facts.get("dropped", {}) if dataset else {}
-    return sorted(reasons.items(), key=lambda item: -item[1])
+    if dataset is None:
+        return []
+    report = json.loads((dataset.path / "report.json").read_bytes())
+    rows = [
+        (f"{step}: {why}", count)
+        for step, reasons in report["dropped_by_reason"].items()
+        for why, count in reasons.items()
+    ]
+    rows.append(("lines that could not be read", report["rejected"]))
+    return sorted(rows, key=lambda item: -item[1])
 
 
 def _examples(result: "Result") -> list[dict[str, str]]:

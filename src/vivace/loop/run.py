@@ -9,7 +9,7 @@ from vivace.domain import Artifact, Candidate, Comparison, Model, Score, Scoreca
 from vivace.errors import ReleaseRefused
 from vivace.loop import stages
 from vivace.loop.project import Project
-from vivace.store import Outcome
+from vivace.store.artifacts import Outcome
 
 
 class Result(msgspec.Struct):

@@ -7,7 +7,8 @@ import msgspec
 
 from vivace.domain import Artifact, Candidate, Model, Scorecard, Speed, Workspace
 from vivace.loop.project import Project, recipe, table
-from vivace.store import Outcome, read_examples
+from vivace.store import read_examples
+from vivace.store.artifacts import Outcome
 from vivace.store.files import write_atomic
 
 BASE_EXPORT = "openvino-int8"
@@ -19,10 +20,7 @@ def base_model(project: Project) -> Model:
     from vivace.models import resolve
 
     wanted = project.settings.models
-    name = wanted.base
-    if (project.root / name).is_dir():
-        name = str(project.root / name)
-    return resolve(name, wanted.revision, progress=project.progress)
+    return resolve(wanted.base, wanted.revision, progress=project.progress, root=project.root)
 
 
 def data(project: Project) -> Outcome:

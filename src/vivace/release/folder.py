@@ -8,8 +8,7 @@ import msgspec
 
 from vivace.domain import Candidate, Model, Objective, Release, Scorecard, Verdict
 from vivace.errors import StoreError
-from vivace.store import is_whole
-from vivace.store.artifacts import MANIFEST
+from vivace.store.artifacts import MANIFEST, is_whole
 from vivace.store.files import disk_errors, guard_disk, write_atomic
 
 FORMAT = 1

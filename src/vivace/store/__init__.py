@@ -1,6 +1,5 @@
-"""Artifacts and the ledger on disk."""
+"""Artifacts and the ledger on disk; `store.artifacts` is imported only where the ledger is needed."""
 
-from vivace.store.artifacts import Outcome, Store, is_whole, stage_key
 from vivace.store.rows import read_examples, write_examples
 
-__all__ = ["Outcome", "Store", "is_whole", "read_examples", "stage_key", "write_examples"]
+__all__ = ["read_examples", "write_examples"]

@@ -1,0 +1,30 @@
+"""Fixtures every room may use."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.tiny import build_tiny_model
+
+# Nothing in a test may dial out, whatever a library does by default.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Hugging Face folder with a seeded 2-layer Llama under 1 MB, its tokenizer and a ChatML template."""
+    return build_tiny_model(tmp_path_factory.mktemp("tiny-model"))
+
+
+@pytest.fixture(scope="session")
+def real_model() -> Path:
+    """The real SmolLM2-135M-Instruct, made once in the user's cache; skips where its package cannot be had."""
+    from vivace.errors import VivaceError
+    from vivace.models import resolve
+
+    try:
+        return resolve("smollm2-135m-instruct").path
+    except VivaceError as error:
+        pytest.skip(f"the real model cannot be made here: {error}")
