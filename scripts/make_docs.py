@@ -3,8 +3,8 @@
 import sys
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
-import click
 import typer
 from pydantic import BaseModel
 
@@ -21,7 +21,7 @@ def configuration() -> str:
         "# vivace.toml",
         "",
         "Every key with its default; all are optional. A key or table that is not here is an error, told with its line",
-        "and the nearest valid name. `--set train.max_tokens=20000` wins over the file, an environment variable such as",
+        "and the nearest valid name. `--set train.max_tokens=9000` wins over the file, an environment variable such as",
         '`VIVACE_TRAIN__MAX_TOKENS` over both. `""` means nothing where nothing is allowed.',
         "",
     ]
@@ -48,9 +48,9 @@ def commands() -> str:
     return "\n".join(lines)
 
 
-def _describe(name: str, command: click.Command, lines: list[str]) -> None:
+def _describe(name: str, command: Any, lines: list[str]) -> None:
     lines += [f"## {name}", "", (command.help or "").strip(), ""]
-    if isinstance(command, click.Group):
+    if hasattr(command, "commands"):
         for inner, sub in command.commands.items():
             _describe(f"{name} {inner}", sub, lines)
         return
@@ -58,7 +58,7 @@ def _describe(name: str, command: click.Command, lines: list[str]) -> None:
     for parameter in command.params:
         if parameter.name == "help":
             continue
-        if isinstance(parameter, click.Argument):
+        if parameter.param_type_name == "argument":
             title = (parameter.name or "").upper()
         else:
             title = ", ".join(option for option in parameter.opts)
@@ -69,7 +69,7 @@ def _describe(name: str, command: click.Command, lines: list[str]) -> None:
 
 
 def _cell(text: str | None) -> str:
-    return (text or "").replace("|", "\\|")
+    return " ".join((text or "").split()).replace("|", "\\|")
 
 
 def main() -> int:

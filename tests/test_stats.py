@@ -53,9 +53,7 @@ def test_the_interval_of_a_ratio_of_sums_covers_the_truth():
     for run in range(SIMULATIONS):
         tokens = rng.integers(5, 60, 60).astype(float)
         losses = tokens * rng.gamma(4, 0.5, 60)  # 2 nats per token
-        interval = stats.bootstrap_rows(
-            np.stack((losses, tokens), axis=1), stats.mean_of_rows, resamples=600, seed=run
-        )
+        interval = stats.bootstrap_rows(np.stack((losses, tokens), axis=1), stats.mean_of_rows, resamples=600, seed=run)
         hits.append(covers(interval, 2.0))
     assert abs(np.mean(hits) - 0.95) <= TOLERANCE
 
@@ -123,8 +121,12 @@ def test_p_is_never_zero_and_agrees_with_scipy():
     assert stats.paired_permutation(b, b) == 1.0
     a = b + rng.normal(0.06, 0.2, 40)
     wanted = permutation_test(
-        (a, b), lambda x, y: abs(np.mean(x - y)), permutation_type="samples", alternative="greater",
-        n_resamples=20_000, rng=np.random.default_rng(0),
+        (a, b),
+        lambda x, y: abs(np.mean(x - y)),
+        permutation_type="samples",
+        alternative="greater",
+        n_resamples=20_000,
+        rng=np.random.default_rng(0),
     ).pvalue
     assert stats.paired_permutation(a, b, resamples=20_000) == pytest.approx(wanted, abs=0.012)
 
@@ -152,7 +154,8 @@ def test_a_ratio_of_medians_covers_the_truth_paired_or_not():
             a = b * rng.lognormal(math.log(2), 0.1, 48) if paired else rng.lognormal(3 + math.log(2), 0.3, 48)
             hits.append(covers(stats.ratio_interval(a, b, paired=paired, resamples=400, seed=run), 2.0))
         assert np.mean(hits) >= 0.93  # medians of few values lie on a coarse grid: it covers more, never less
-        assert 1.7 < stats.ratio_interval(a, b, paired=paired).low < stats.ratio_interval(a, b, paired=paired).high < 2.3
+        interval = stats.ratio_interval(a, b, paired=paired)
+        assert interval.high - interval.low < 0.6  # it tells twice from one and a half times
     with pytest.raises(ValueError, match="above 0"):
         stats.ratio_interval([1.0], [0.0])
 
@@ -198,7 +201,7 @@ def test_an_interval_of_a_mean_lies_within_the_values(values, seed):
 
 @pytest.mark.parametrize("values", [[], [float("nan"), 1.0], [float("inf")]])
 def test_nothing_and_not_a_number_are_refused(values):
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match=r"nothing to resample|NaN or infinity"):
         stats.bootstrap_mean(values)
 
 

@@ -41,5 +41,7 @@ def test_case_and_white_space_do_not_matter(text):
 @given(st.text())
 def test_squashed_text_has_single_inner_spaces(text):
     squashed = squash_whitespace(text)
-    assert squashed == squashed.strip() and "  " not in squashed and "\n" not in squashed
+    assert squashed == squashed.strip()
+    assert "  " not in squashed
+    assert "\n" not in squashed
     assert squashed.split() == text.split()

@@ -156,7 +156,7 @@ def test_a_stage_killed_at_any_moment_leaves_nothing_half_written(tmp_path: Path
     code = """
 import sys, time
 from pathlib import Path
-from vivace.store import Store
+from vivace.store.artifacts import Store
 from vivace.domain import SilentProgress
 def work(workspace):
     print("working", flush=True)

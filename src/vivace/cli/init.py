@@ -43,8 +43,9 @@ def init(
     if as_json:
         print_json({"config": target, "found": msgspec.to_builtins(found)})
         return
-    for item in found.files:
-        out.print(f"{item.path}: {item.format}, about {item.rows:,} rows")
+    for path, kind in found.formats.items():
+        out.print(f"{path}: {kind}")
+    out.print(f"{'About ' if found.estimate else ''}{found.rows:,} conversations.")
     for number, sample in enumerate(found.samples, start=1):
         out.print(f"\n[bold]Sample {number}[/bold]")
         out.print(sample, markup=False)

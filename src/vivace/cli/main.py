@@ -6,10 +6,10 @@ import tempfile
 import traceback
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
-import click
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from vivace.errors import ConfigError, VivaceError
 
@@ -34,28 +34,34 @@ COMMANDS = {
 class LazyGroup(TyperGroup):
     """A group that imports a command's module only when that command is used."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: Any) -> list[str]:
         """Return the commands in the order of the loop."""
         return list(COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Import the command, or stand in for it while only help is asked."""
         if cmd_name not in COMMANDS:
             return None
         if ctx.resilient_parsing or ctx.info_name is None or _listing():
-            return click.Command(cmd_name, help=COMMANDS[cmd_name], short_help=COMMANDS[cmd_name])
+            return TyperCommand(cmd_name, help=COMMANDS[cmd_name], short_help=COMMANDS[cmd_name])
         module = import_module(f"vivace.cli.{cmd_name}")
         return typer.main.get_command(module.app)
 
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Name the nearest command when there is none of that name."""
         if args and not args[0].startswith("-") and args[0] not in COMMANDS:
             from vivace.registry import nearest
 
             raise ConfigError(f"There is no command {args[0]!r}.", nearest(args[0], list(COMMANDS)))
         return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; Ctrl-C says how to go on."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            typer.echo("\nInterrupted. Run the same command again: it continues where it stopped.", err=True)
+            raise typer.Exit(130) from None
 
 
 app = typer.Typer(
@@ -84,9 +90,6 @@ def main() -> None:
     except VivaceError as error:
         _tell(error)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        typer.echo("\nInterrupted. Run the same command again: it continues where it stopped.", err=True)
-        sys.exit(130)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(141)

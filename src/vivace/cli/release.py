@@ -38,7 +38,7 @@ def show(
     """Show a release: its model, scorecard and verdict."""
     from pathlib import Path
 
-    from vivace.cli.results import candidate_table, print_verdict
+    from vivace.cli.results import print_cards, print_verdict
     from vivace.cli.screen import out, print_json
     from vivace.loop.releases import find_release
 
@@ -53,6 +53,6 @@ def show(
     )
     out.print(f"  system prompt: {found.candidate.chain.get('system', 'none')}")
     out.print(f"  files: {found.path}")
-    out.print(candidate_table([found.scorecard]))
+    print_cards([found.scorecard])
     if found.scorecard.verdict:
         print_verdict(found.scorecard.verdict)

@@ -3,63 +3,85 @@
 from pathlib import Path
 from typing import Any
 
+from rich import box
 from rich.table import Table
 
 from vivace.cli.screen import TerminalProgress, out, print_json
-from vivace.domain import Score, Scorecard, Verdict
+from vivace.domain import Score, Scorecard, Speed, Verdict
 from vivace.loop.project import open_project
 from vivace.loop.run import Result
 from vivace.loop.run import run as run_loop
+from vivace.loop.stages import read_speeds
 
-QUALITY = (("token_f1", "token F1", 3), ("rouge_l", "ROUGE-L", 3), ("bleu", "BLEU", 1), ("perplexity", "perplexity", 2))
+QUALITY = (("token_f1", "token F1", 3), ("rouge_l", "ROUGE-L", 3), ("bleu", "BLEU", 1))
 
 
 def print_result(result: Result) -> None:
-    """Print what a run came to: the table of candidates, the verdicts, the release or the refusal."""
-    if result.scorecards:
-        out.print(candidate_table(result.scorecards))
+    """Print what a run came to: the tables of candidates, the verdicts, the release or the refusal."""
+    print_cards(result.scorecards)
     for verdict in result.verdicts:
         print_verdict(verdict)
 
 
-def candidate_table(cards: list[Scorecard]) -> Table:
-    """Return the table of candidates: size, quality with 95 % intervals, speed at the load of the bench."""
-    table = Table(title="Candidates on the same held-out examples", title_justify="left", show_lines=False)
-    table.add_column("candidate", no_wrap=True)
-    table.add_column("MB", justify="right")
+def print_cards(cards: list[Scorecard]) -> None:
+    """Print the candidates' quality and, where it was measured, their speed."""
+    if not cards:
+        return
+    table = _table("Quality on the same held-out examples, ± 95 % (▲ better than the base, ▼ worse, ≈ noise)")
     for _metric, label, _digits in QUALITY:
         table.add_column(label, justify="right", no_wrap=True)
-    for label in ("TTFT p95 ms", "end to end p50 ms", "tokens/s", "memory MB"):
-        table.add_column(label, justify="right")
+    for label in ("perplexity", "MB"):
+        table.add_column(label, justify="right", no_wrap=True)
     for card in cards:
-        table.add_row(*_row(card), style="dim" if card.candidate.role == "baseline" else "")
-    return table
+        outcomes = {found.metric: found.outcome for found in card.comparisons}
+        scores = {score.metric: score for score in card.scores}
+        cells = [score_text(scores.get(m), digits, outcomes.get(m, "")) for m, _label, digits in QUALITY]
+        perplexity = f"{scores['perplexity'].value:,.1f}" if "perplexity" in scores else "–"
+        size = f"{card.size_bytes / 1e6:,.0f}"
+        table.add_row(card.candidate.name, *cells, perplexity, size, style=_style(card.candidate.role))
+    out.print(table)
+    measured = {card.candidate.name: card.speed for card in cards if card.speed is not None}
+    if measured:
+        print_speeds(measured)
 
 
-def score_text(score: Score | None, digits: int, *, against_base: str = "") -> str:
+def print_speeds(speeds: dict[str, Speed]) -> None:
+    """Print latency, throughput and memory."""
+    table = _table("Speed, response and prefix caches off (p50 / p95, ms)")
+    for label in ("first token", "per token", "end to end", "tokens/s", "MB"):
+        table.add_column(label, justify="right", no_wrap=True)
+    for name, speed in speeds.items():
+        pairs = [f"{item.p50_ms.value:,.0f} / {item.p95_ms.value:,.0f}" for item in (speed.ttft, speed.tpot, speed.e2e)]
+        table.add_row(name, *pairs, f"{speed.output_tokens_per_s:,.0f}", f"{speed.peak_memory_bytes / 1e6:,.0f}")
+    out.print(table)
+
+
+def print_ratios(ratios: list[dict[str, Any]]) -> None:
+    """Print how many times faster end to end than the baseline each candidate is."""
+    for ratio in ratios:
+        if ratio["metric"] == "e2e_p50_ms":
+            work = "as users meet it" if ratio["workload"] == "natural" else "same number of tokens"
+            figure = f"{ratio['ratio']:.1f}x [{ratio['low']:.1f}, {ratio['high']:.1f}]"
+            out.print(f"{ratio['candidate']}: {figure} faster end to end than {ratio['baseline']} ({work})")
+
+
+def score_text(score: Score | None, digits: int, outcome: str = "") -> str:
     """Return a score as `0.412 ±0.020`, with a mark for what the comparison with the base said."""
     if score is None:
         return "–"
     half = (score.interval.high - score.interval.low) / 2
-    mark = {"better": " [green]▲[/green]", "worse": " [red]▼[/red]", "noise": " ≈"}.get(against_base, "")
-    return f"{score.value:.{digits}f} ±{half:.{digits}f}{mark}"
+    mark = {"better": "[green]▲[/green]", "worse": "[red]▼[/red]", "noise": "≈"}.get(outcome, " ")
+    return f"{score.value:.{digits}f} ±{half:.{digits}f} {mark}"
 
 
-def _row(card: Scorecard) -> list[str]:
-    outcomes = {found.metric: found.outcome for found in card.comparisons}
-    scores = {score.metric: score for score in card.scores}
-    cells = [card.candidate.name, f"{card.size_bytes / 1e6:,.0f}"]
-    cells += [score_text(scores.get(m), digits, against_base=outcomes.get(m, "")) for m, _label, digits in QUALITY]
-    speed = card.speed
-    if speed is None:
-        return [*cells, "–", "–", "–", "–"]
-    return [
-        *cells,
-        f"{speed.ttft.p95_ms.value:,.0f}",
-        f"{speed.e2e.p50_ms.value:,.0f}",
-        f"{speed.output_tokens_per_s:,.0f}",
-        f"{speed.peak_memory_bytes / 1e6:,.0f}",
-    ]
+def _table(title: str) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("candidate", no_wrap=True)
+    return table
+
+
+def _style(role: str) -> str:
+    return "dim" if role == "baseline" else ""
 
 
 def print_verdict(verdict: Verdict) -> None:
@@ -94,12 +116,15 @@ def print_stage(until: str, project: Path, changes: list[str], *, as_json: bool,
     if as_json:
         print_json(result)
         return
-    made = {"data": result.dataset, "train": result.trained, "bench": result.bench}.get(until)
+    made = {"data": result.dataset, "train": result.trained}.get(until)
     if made is not None:
         print_facts(f"{until} {made.short_id}", made.facts)
         out.print(f"  files: {made.path}")
     if until == "compress":
         for item in result.candidates:
             out.print(f"{item.name}: {item.model.weights} on {item.engine}, {item.model.path}")
-    if result.scorecards:
-        out.print(candidate_table(result.scorecards))
+    if result.bench is not None:
+        print_speeds(read_speeds(result.bench))
+        print_ratios(result.bench.facts["ratios"])
+    else:
+        print_cards(result.scorecards)

@@ -13,7 +13,7 @@ app = typer.Typer(add_completion=False)
 @app.command()
 def run(project: ProjectDir = HERE, change: Changes = None, as_json: Json = False, quiet: Quiet = False) -> None:
     """Run the whole loop: data, train, compress, evaluate, bench, release; only what has changed runs again."""
-    from vivace.cli.results import print_result
+    from vivace.cli.results import print_ratios, print_result
     from vivace.cli.screen import TerminalProgress, out, print_json
     from vivace.loop.project import open_project
     from vivace.loop.run import run as run_loop
@@ -25,6 +25,8 @@ def run(project: ProjectDir = HERE, change: Changes = None, as_json: Json = Fals
         print_json(result)
     else:
         print_result(result)
+        if result.bench is not None:
+            print_ratios(result.bench.facts["ratios"])
         seconds = time.monotonic() - started
         if result.worked:
             out.print(f"Done in {seconds:,.0f} s: {', '.join(result.worked)}.")

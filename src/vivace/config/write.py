@@ -10,7 +10,7 @@ from vivace.config.settings import Settings
 SHOWN = {
     "project": ("name", "system"),
     "models": ("base",),
-    "data": ("conversations", "test", "documents", "max_conversations", "languages", "redact"),
+    "data": ("conversations", "test", "documents", "max_conversations", "languages", "redact", "public_contacts"),
     "train": ("method", "max_tokens", "learning_rate", "per_device_train_batch_size"),
     "compress": ("exports",),
     "evaluate": ("max_examples", "max_tokens"),
@@ -31,7 +31,7 @@ def commented_toml(chosen: dict[str, dict[str, Any]]) -> str:
         values = chosen.get(table, {})
         for key in (*keys, *(name for name in values if name not in keys)):
             field = model.model_fields[key]
-            lines.append(f"# {field.description}")
+            lines.append(f"# {' '.join((field.description or '').split())}")
             if key in values:
                 lines.append(f"{key} = {_toml(values[key])}")
             elif field.default is None:

@@ -200,11 +200,7 @@ def _dropped(dataset: Artifact | None) -> list[tuple[str, int]]:
     if dataset is None:
         return []
     report = json.loads((dataset.path / "report.json").read_bytes())
-    rows = [
-        (f"{step}: {why}", count)
-        for step, reasons in report["dropped_by_reason"].items()
-        for why, count in reasons.items()
-    ]
+    rows = list(report["dropped_by_reason"].items())
     rows.append(("lines that could not be read", report["rejected"]))
     return sorted(rows, key=lambda item: -item[1])
 

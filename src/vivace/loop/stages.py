@@ -144,7 +144,7 @@ def evaluate(project: Project, item: Candidate, dataset: Artifact) -> Outcome:
         from vivace.evaluate import evaluate as examine
 
         examples = list(read_examples(dataset.path / "examples.jsonl", "test"))[: settings.max_examples]
-        return asyncio.run(examine(item, examples, settings, workspace, threads=project.settings.serve.threads))
+        return examine(item, examples, settings, workspace, threads=project.settings.serve.threads)
 
     return project.store.run(
         "evaluate",

@@ -10,6 +10,8 @@ from vivace.data import Sniff, sniff
 from vivace.errors import ConfigError
 from vivace.store.files import write_atomic
 
+PLACES = ("conversations", "test", "documents")
+
 
 def start_project(
     folder: Path,
@@ -29,20 +31,18 @@ def start_project(
     missing = [path for path in (*conversations, *documents) if not path.exists()]
     if missing:
         raise ConfigError(f"There is no {missing[0]}.", "Check the path; it is taken from the current folder.")
-    found = sniff(conversations)
-    chosen: dict[str, dict[str, Any]] = {
-        "project": {"name": name or project_name(folder)},
-        "data": {"conversations": [_relative(path, folder) for path in conversations]},
-    }
+    found = sniff([*conversations, *documents])
+    chosen: dict[str, dict[str, Any]] = {"project": {"name": name or project_name(folder)}}
     if system:
         chosen["project"]["system"] = system
     if base:
         chosen["models"] = {"base": base}
-    if documents:
-        chosen["data"]["documents"] = [_relative(path, folder) for path in documents]
+    # Files named like a test set are held out; the rest is what the looking suggests.
+    chosen["data"] = found.settings | {
+        key: [_relative(Path(path), folder) for path in found.settings[key]] for key in PLACES if key in found.settings
+    }
     if max_conversations:
         chosen["data"]["max_conversations"] = max_conversations
-    chosen["data"] |= found.suggested
     write_atomic(target, commented_toml(chosen))
     return target, found
 

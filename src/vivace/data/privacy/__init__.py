@@ -1,0 +1,1 @@
+"""Find personal data in text by pattern and checksum, and put placeholders in its place."""

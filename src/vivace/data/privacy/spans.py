@@ -1,0 +1,21 @@
+"""A place in a text where personal data of one kind stands."""
+
+from collections.abc import Callable, Iterator
+
+from msgspec import Struct
+
+
+class Span(Struct, frozen=True):
+    """`text[start:end]` is personal data; `value` is what makes two mentions the same."""
+
+    start: int
+    end: int
+    value: str
+
+
+Finder = Callable[[str], Iterator[Span]]
+
+
+def digits_of(text: str) -> str:
+    """Return the ASCII digits of a text."""
+    return "".join(char for char in text if "0" <= char <= "9")

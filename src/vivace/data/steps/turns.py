@@ -1,0 +1,113 @@
+"""Make each conversation one to learn from: customer first, speakers in turn, the agent's answer last."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import msgspec
+
+from vivace.config.settings import DataSettings
+from vivace.data.rows import Row, is_answer, is_turn, render
+from vivace.data.trail import StepTrail
+from vivace.domain import Message
+
+Counts = Counter[str]
+
+
+def clean(rows: list[Row], settings: DataSettings, trail: StepTrail) -> list[Row]:
+    """Put the turns in order, cut what has no answer, drop what is then too short."""
+    kept: list[Row] = []
+    for row in rows:
+        counts: Counts = Counter()
+        messages = arrange(row.example.messages, settings.max_turns, counts)
+        reason, detail = _fault(messages, settings.min_turns)
+        if reason:
+            trail.drop(row, reason, detail)
+            continue
+        if messages != row.example.messages:
+            trail.change(row, dict(counts), render(row.example.messages), render(messages))
+            row = row.with_messages(messages)
+        kept.append(row)
+    return kept
+
+
+def arrange(messages: tuple[Message, ...], max_turns: int, counts: Counts) -> tuple[Message, ...]:
+    """Return the messages in a form that every chat template takes, counting what was done.
+
+    Empty turns go; tool results without a call go; an agent's turns before the customer's first go (most templates
+    refuse them, and they answer nothing); turns in a row of one speaker become one; what follows the last answer
+    goes; so does what exceeds `max_turns`.
+    """
+    kept = _without_empty(messages, counts)
+    kept = _without_leading_answers(kept, counts)
+    kept = _merged(kept, counts)
+    kept = _up_to_turns(kept, max_turns, counts)
+    last = next((place for place in range(len(kept) - 1, -1, -1) if is_answer(kept[place])), None)
+    if last is not None and last + 1 < len(kept):
+        counts["turns after the last answer cut"] += len(kept) - last - 1
+        kept = kept[: last + 1]
+    return tuple(kept)
+
+
+def _fault(messages: tuple[Message, ...], min_turns: int) -> tuple[str, str]:
+    if not any(message.role == "user" for message in messages):
+        return "no customer turn", ""
+    if not any(is_answer(message) for message in messages):
+        return "no answer to learn from", ""
+    turns = sum(is_turn(message) for message in messages)
+    if turns < min_turns:
+        return "fewer turns than min_turns", f"{turns} < {min_turns}"
+    return "", ""
+
+
+def _without_empty(messages: Sequence[Message], counts: Counts) -> list[Message]:
+    calls: set[str] = set()
+    kept: list[Message] = []
+    for message in messages:
+        calls.update(call.id for call in message.tool_calls)
+        if message.role == "tool":
+            if message.tool_call_id is not None and message.tool_call_id not in calls:
+                counts["tool results without a call removed"] += 1
+                continue
+        elif not message.content.strip() and not message.tool_calls:
+            counts["empty turns removed"] += 1
+            continue
+        kept.append(message)
+    return kept
+
+
+def _without_leading_answers(messages: list[Message], counts: Counts) -> list[Message]:
+    first = next((place for place, message in enumerate(messages) if message.role == "user"), None)
+    if first is None:
+        return messages
+    opening = [message for message in messages[:first] if message.role in ("system", "developer")]
+    if len(opening) < first:
+        counts["agent turns before the customer's first removed"] += first - len(opening)
+    return [*opening, *messages[first:]]
+
+
+def _merged(messages: list[Message], counts: Counts) -> list[Message]:
+    kept: list[Message] = []
+    for message in messages:
+        before = kept[-1] if kept else None
+        if before and message.role == before.role in ("user", "assistant") and not before.tool_calls:
+            counts["turns of one speaker joined"] += 1
+            weights = [weight for weight in (before.weight, message.weight) if weight is not None]
+            kept[-1] = msgspec.structs.replace(
+                message,
+                content="\n".join(text for text in (before.content, message.content) if text),
+                name=before.name if before.name == message.name else None,
+                weight=min(weights) if weights else None,
+            )
+        else:
+            kept.append(message)
+    return kept
+
+
+def _up_to_turns(messages: list[Message], max_turns: int, counts: Counts) -> list[Message]:
+    turns = 0
+    for place, message in enumerate(messages):
+        turns += is_turn(message)
+        if turns > max_turns:
+            counts["turns beyond max_turns cut"] += sum(is_turn(later) for later in messages[place:])
+            return messages[:place]
+    return messages
