@@ -36,7 +36,7 @@ check: setup ## Format, lint, types, import contract, spelling
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
-	$(BIN)/codespell src tests docs examples benchmarks scripts README.md CHANGELOG.md CONTRIBUTING.md
+	$(BIN)/codespell src docs scripts README.md CHANGELOG.md CONTRIBUTING.md
 
 format: setup ## Format and sort imports
 	$(BIN)/ruff check --fix --select I .

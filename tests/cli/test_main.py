@@ -15,7 +15,13 @@ ENVIRONMENT = {**os.environ, "COLUMNS": "120", "NO_COLOR": "1"}
 
 def vivace(*words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "vivace", *words], capture_output=True, text=True, cwd=cwd, env=ENVIRONMENT, timeout=120
+        [sys.executable, "-m", "vivace", *words],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env=ENVIRONMENT,
+        timeout=120,
+        check=False,
     )
 
 

@@ -27,32 +27,31 @@ def print_cards(cards: list[Scorecard]) -> None:
     """Print the candidates' quality and, where it was measured, their speed."""
     if not cards:
         return
-    table = _table("Quality on the same held-out examples, ± 95 % (▲ better than the base, ▼ worse, ≈ noise)")
-    for _metric, label, _digits in QUALITY:
-        table.add_column(label, justify="right", no_wrap=True)
-    for label in ("perplexity", "MB"):
+    table = _table("Quality on the same held-out examples, ± 95 % (▲ better than base, ▼ worse, ≈ noise)")
+    for label in (*(label for _metric, label, _digits in QUALITY), "perplexity"):
         table.add_column(label, justify="right", no_wrap=True)
     for card in cards:
         outcomes = {found.metric: found.outcome for found in card.comparisons}
         scores = {score.metric: score for score in card.scores}
         cells = [score_text(scores.get(m), digits, outcomes.get(m, "")) for m, _label, digits in QUALITY]
         perplexity = f"{scores['perplexity'].value:,.1f}" if "perplexity" in scores else "–"
-        size = f"{card.size_bytes / 1e6:,.0f}"
-        table.add_row(card.candidate.name, *cells, perplexity, size, style=_style(card.candidate.role))
+        table.add_row(card.candidate.name, *cells, perplexity, style=_style(card.candidate.role))
     out.print(table)
     measured = {card.candidate.name: card.speed for card in cards if card.speed is not None}
     if measured:
-        print_speeds(measured)
+        print_speeds(measured, {card.candidate.name: card.size_bytes for card in cards})
 
 
-def print_speeds(speeds: dict[str, Speed]) -> None:
-    """Print latency, throughput and memory."""
-    table = _table("Speed, response and prefix caches off (p50 / p95, ms)")
+def print_speeds(speeds: dict[str, Speed], sizes: dict[str, int]) -> None:
+    """Print latency, throughput, size on disk and peak memory."""
+    table = _table("Speed, caches off: p50 / p95 in ms; size on disk / peak memory in MB")
     for label in ("first token", "per token", "end to end", "tokens/s", "MB"):
         table.add_column(label, justify="right", no_wrap=True)
     for name, speed in speeds.items():
         pairs = [f"{item.p50_ms.value:,.0f} / {item.p95_ms.value:,.0f}" for item in (speed.ttft, speed.tpot, speed.e2e)]
-        table.add_row(name, *pairs, f"{speed.output_tokens_per_s:,.0f}", f"{speed.peak_memory_bytes / 1e6:,.0f}")
+        disk = f"{sizes[name] / 1e6:,.0f}" if name in sizes else "–"
+        memory = f"{disk} / {speed.peak_memory_bytes / 1e6:,.0f}"
+        table.add_row(name, *pairs, f"{speed.output_tokens_per_s:,.0f}", memory)
     out.print(table)
 
 
@@ -75,7 +74,9 @@ def score_text(score: Score | None, digits: int, outcome: str = "") -> str:
 
 
 def _table(title: str) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = Table(
+        title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
+    )
     table.add_column("candidate", no_wrap=True)
     return table
 
@@ -124,7 +125,7 @@ def print_stage(until: str, project: Path, changes: list[str], *, as_json: bool,
         for item in result.candidates:
             out.print(f"{item.name}: {item.model.weights} on {item.engine}, {item.model.path}")
     if result.bench is not None:
-        print_speeds(read_speeds(result.bench))
+        print_speeds(read_speeds(result.bench), {card.candidate.name: card.size_bytes for card in result.scorecards})
         print_ratios(result.bench.facts["ratios"])
     else:
         print_cards(result.scorecards)

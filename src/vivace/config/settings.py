@@ -102,12 +102,12 @@ class TrainSettings(Table):
 
     method: Literal["lora", "full"] = "lora"
     """`lora` trains low-rank adapters, `full` all weights."""
-    max_tokens: Count | None = 45_000
+    max_tokens: Count | None = 40_000
     """Stop after so many training tokens (padding not counted). Empty: by `num_train_epochs` alone."""
     num_train_epochs: Annotated[float, Field(gt=0)] = 3.0
     """Passes over the training split, if `max_tokens` does not end training earlier."""
     learning_rate: Annotated[float, Field(gt=0)] | None = None
-    """Peak learning rate. Empty: 1e-3 for lora, 1e-4 for full."""
+    """Peak learning rate. Empty: 2e-3 for lora, 1e-4 for full."""
     lr_scheduler_type: Literal["linear", "cosine", "constant", "constant_with_warmup"] = "cosine"
     """Shape of the learning rate over the steps."""
     warmup_ratio: Fraction = 0.05
@@ -130,7 +130,7 @@ class TrainSettings(Table):
     """Dropout inside the adapters."""
     lora_target_modules: str | list[str] = "all-linear"
     """Which linear layers get adapters."""
-    lora_layers_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
+    lora_layers_fraction: Annotated[float, Field(gt=0, le=1)] = 0.5
     """Share of the layers, counted from the top, that get adapters; 0.5 trains about a third faster."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Arithmetic of training. auto: bfloat16 where the hardware is fast at it, else float32."""
@@ -188,7 +188,7 @@ class BenchSettings(Table):
     """Requests per candidate in the open loop, where the baseline takes no part."""
     rate: Annotated[float, Field(gt=0)] | None = None
     """Requests per second in the open loop (Poisson). Empty: half of what the closed loop completed."""
-    max_tokens: Count = 48
+    max_tokens: Count = 80
     """Longest answer in tokens, where answers end by themselves."""
     fixed_tokens: Count = 24
     """Length of every answer in tokens, where all do the same work."""

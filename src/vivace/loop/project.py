@@ -1,10 +1,12 @@
 """A user's project: its folder, settings and store."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from pydantic import BaseModel
 
 from vivace.config import Settings, find_config, load
 from vivace.domain import Objective, Progress
@@ -96,7 +98,7 @@ def _files(path: Path) -> list[Path]:
     return [path] if path.is_file() else sorted(item for item in path.rglob("*") if item.is_file())
 
 
-def table(settings: Mapping[str, Any] | Any) -> dict[str, Any]:
+def table(settings: BaseModel) -> dict[str, Any]:
     """Return one table of settings as plain values for a stage key."""
     values: dict[str, Any] = settings.model_dump(mode="json")
     return values

@@ -109,7 +109,7 @@ def _tiles(result: "Result", metric: str) -> list[dict[str, str]]:
     base = next((card for card in result.scorecards if card.candidate.role == "baseline"), None)
     if chosen is None or base is None:
         return []
-    tiles = []
+    tiles: list[dict[str, str]] = []
     for name, label in ((metric, metric.replace("_", " ")), ("rouge_l", "ROUGE-L")):
         ours, theirs = find_score(chosen, name), find_score(base, name)
         if ours and theirs and theirs.value and (name != metric or not tiles):

@@ -1,7 +1,6 @@
 """The whole loop: from files to a release, doing only what is not done yet."""
 
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -41,16 +40,16 @@ class _Loop:
 
     def keep(self, name: str, outcome: Outcome) -> Artifact:
         """Note whether a stage worked, tell it, and return its artifact."""
-        return self.note(name, outcome.artifact, outcome.reused, outcome.artifact.origin.seconds)
+        self.note(name, outcome.reused, outcome.artifact.origin.seconds)
+        return outcome.artifact
 
-    def note(self, name: str, made: Any, reused: bool, seconds: float | None = None) -> Any:
+    def note(self, name: str, reused: bool, seconds: float | None = None) -> None:
         """Tell on the terminal what became of a stage."""
         if reused:
             self.project.progress.say(f"[dim]✓ {name}: unchanged[/dim]")
         else:
             self.result.worked.append(name)
             self.project.progress.say(f"✓ {name}" + (f" ({seconds:,.0f} s)" if seconds is not None else ""))
-        return made
 
     def data(self) -> None:
         self.result.dataset = self.keep("data", stages.data(self.project))
@@ -65,17 +64,17 @@ class _Loop:
         assert base is not None
         assert self.result.trained is not None
         exported, reused = stages.export(project, base, stages.BASE_EXPORT)
-        self.note(f"compress base to {stages.BASE_EXPORT}", None, reused)
+        self.note(f"compress base to {stages.BASE_EXPORT}", reused)
         self.result.candidates = [stages.candidate(project, "base", exported, role="baseline")]
         tuned = stages.tuned_model(project, self.result.trained, base)
         merged, reused = stages.merge(project, tuned, base)
         if merged is not tuned:
-            self.note("merge", None, reused)
+            self.note("merge", reused)
         if project.settings.compress.reference:
             self.result.candidates.append(stages.candidate(project, "tuned-transformers", merged))
         for kind in project.settings.compress.exports:
             exported, reused = stages.export(project, merged, kind)
-            self.note(f"compress to {kind}", None, reused)
+            self.note(f"compress to {kind}", reused)
             self.result.candidates.append(stages.candidate(project, f"tuned-{kind}", exported))
 
     def evaluate(self) -> None:

@@ -112,7 +112,7 @@ def export(project: Project, model: Model, kind: str) -> tuple[Model, bool]:
         from vivace.compress import export as convert
 
         made = convert(model, kind, workspace.out, project.progress)
-        return msgspec.to_builtins({"format": made.format, "weights": made.weights})
+        return {"format": made.format, "weights": made.weights}
 
     outcome = project.store.run(
         "compress",

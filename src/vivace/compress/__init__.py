@@ -1,0 +1,30 @@
+"""Fold an adapter into its model, and turn a model into what each engine reads fastest."""
+
+from pathlib import Path
+
+from vivace.compress import onnx, openvino
+from vivace.compress.facts import size_facts
+from vivace.compress.merge import merge
+from vivace.domain import Model, Progress
+from vivace.errors import ConfigError
+from vivace.registry import nearest
+
+__all__ = ["KINDS", "export", "merge", "size_facts"]
+
+KINDS = {
+    "openvino-int8": openvino.export,
+    "openvino-int4": openvino.export,
+    "openvino-fp16": openvino.export,
+    "onnx-int4": onnx.export,
+    "onnx-int8": onnx.export,
+}
+
+
+def export(model: Model, kind: str, out: Path, progress: Progress) -> Model:
+    """Export a Hugging Face model to the folder `out`, which appears whole or not at all.
+
+    Raises `ConfigError` for an unknown kind, `ModelError` with the reason for a model that cannot be exported so.
+    """
+    if kind not in KINDS:
+        raise ConfigError(f"There is no export {kind!r}.", nearest(kind, list(KINDS)))
+    return KINDS[kind](model, kind, out, progress)

@@ -1,0 +1,131 @@
+"""Is one candidate better than another, or is it noise? Paired on the same examples, corrected for the family."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from vivace.config.settings import EvaluateSettings
+from vivace.domain import Comparison
+from vivace.errors import DataError
+from vivace.evaluate.answers import Answer
+from vivace.evaluate.metric import METRICS, Metric
+from vivace.evaluate.report import EvaluationReport, load_report
+from vivace.stats import (
+    Floats,
+    detectable_difference,
+    holm,
+    paired_bootstrap_rows,
+    paired_permutation_rows,
+    standard_error,
+)
+
+_FEWEST = 2
+
+
+def compare(
+    candidate: Path | EvaluationReport, baseline: Path | EvaluationReport, settings: EvaluateSettings
+) -> list[Comparison]:
+    """Return one comparison per metric that both have, positive where the candidate is better.
+
+    p-values are Holm-corrected over the metrics. Likelihoods per token are compared only where both cut the
+    references into as many tokens. Raises `DataError` unless both answered the same examples.
+    """
+    first, second = _opened(candidate), _opened(baseline)
+    _check_same_examples(first, second)
+    comparisons = []
+    for name in METRICS.names():
+        metric: Metric = METRICS.load(name)
+        pairs = _pairs(metric, first, second)
+        if metric.compared and len(pairs) >= _FEWEST:
+            rows = [metric.rows([pair[side] for pair in pairs]) for side in (0, 1)]
+            names = (first.facts.candidate, second.facts.candidate)
+            comparisons.append(_comparison(metric, rows[0], rows[1], names, settings))
+    return family(comparisons)
+
+
+def family(comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """Return the comparisons with `p_adjusted` corrected over all of them, whatever it was before."""
+    adjusted = holm([each.p_value for each in comparisons])
+    return [msgspec.structs.replace(each, p_adjusted=value) for each, value in zip(comparisons, adjusted, strict=True)]
+
+
+def detectable(comparison: Comparison) -> float:
+    """Return the smallest true difference that this pair of systems on this many examples would show 8 times in 10."""
+    return detectable_difference(standard_error(comparison.interval), level=comparison.interval.level)
+
+
+def describe(comparison: Comparison) -> str:
+    """Return the outcome as a sentence, with what noise could hide."""
+    unit = METRICS.load(comparison.metric).unit
+    scale, word = (1, unit) if unit else (100, "points")
+    low, high = (bound * scale for bound in (comparison.interval.low, comparison.interval.high))
+    figures = (
+        f"{comparison.difference * scale:+.1f} {word}, {comparison.interval.level:.0%} interval {low:+.1f} to "
+        f"{high:+.1f}, adjusted p {comparison.p_adjusted:.3g}"
+    )
+    pair = f"{comparison.candidate} and {comparison.baseline} in {comparison.metric}"
+    if comparison.outcome == "noise":
+        return (
+            f"Between {pair} there is noise only ({figures}); with {comparison.count} examples a difference under "
+            f"{detectable(comparison) * scale:.1f} {word} cannot be seen."
+        )
+    return (
+        f"{comparison.candidate} is {comparison.outcome} than {comparison.baseline} in {comparison.metric} ({figures})."
+    )
+
+
+def _comparison(
+    metric: Metric, candidate: Floats, baseline: Floats, names: tuple[str, str], settings: EvaluateSettings
+) -> Comparison:
+    def oriented(sums: Floats) -> Floats:
+        values = metric.aggregate(sums)
+        return values if metric.higher_is_better else -values
+
+    values = [oriented(rows.sum(axis=0)[None])[0] for rows in (candidate, baseline)]
+    p_value = paired_permutation_rows(candidate, baseline, oriented, resamples=settings.resamples, seed=settings.seed)
+    interval = paired_bootstrap_rows(
+        candidate,
+        baseline,
+        oriented,
+        level=settings.confidence,
+        resamples=settings.resamples,
+        seed=settings.seed,
+    )
+    return Comparison(
+        metric.name, *names, float(values[0] - values[1]), interval, p_value, p_value, count=len(candidate)
+    )
+
+
+def _pairs(metric: Metric, first: EvaluationReport, second: EvaluationReport) -> list[tuple[Answer, Answer]]:
+    """Return the pairs of answers that the metric can compare."""
+    pairs = list(zip(first.answers, second.answers, strict=True))
+    if not metric.of_likelihood:
+        return pairs
+    known = [pair for pair in pairs if all(each.logprob is not None for each in pair)]
+    counts = np.array([[each.token_count for each in pair] for pair in known]).reshape(len(known), 2)
+    # Other tokens, other question: a loss per token says nothing across tokenizers.
+    return known if (counts[:, 0] == counts[:, 1]).all() else []
+
+
+def _check_same_examples(first: EvaluationReport, second: EvaluationReport) -> None:
+    sides = [{each.id: each.reference for each in report.answers} for report in (first, second)]
+    names = (first.facts.candidate, second.facts.candidate)
+    unequal = sorted(sides[0].keys() ^ sides[1].keys())
+    if unequal:
+        raise DataError(
+            f"{names[0]} and {names[1]} answered different examples: {len(unequal)} are in one only, such as "
+            f"{unequal[0]!r}.",
+            "Evaluate both with the same dataset and the same [evaluate] max_examples.",
+        )
+    changed = [key for key, reference in sides[0].items() if sides[1][key] != reference]
+    if changed:
+        raise DataError(
+            f"{names[0]} and {names[1]} were asked with other references, as in example {changed[0]!r}.",
+            "Evaluate both with the same dataset.",
+        )
+
+
+def _opened(report: Path | EvaluationReport) -> EvaluationReport:
+    return load_report(report) if isinstance(report, Path) else report

@@ -1,0 +1,1 @@
+"""One file per metric, found by name through `vivace.evaluate.METRICS`."""

@@ -1,0 +1,1 @@
+"""What is under /v1: OpenAI's API."""

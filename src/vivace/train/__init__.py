@@ -1,0 +1,5 @@
+"""Tune a base model on a domain's conversations."""
+
+from vivace.train.tune import tune
+
+__all__ = ["tune"]

@@ -1,0 +1,121 @@
+"""The course of a training run: history, validation, early stopping, what a checkpoint remembers."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import msgspec
+
+from vivace.domain import Task
+from vivace.store.files import append_line, read_journal, write_atomic
+
+
+class Course:
+    """What happened so far; `history` is a journal that survives a crash."""
+
+    def __init__(self, history: Path, *, patience: int, milestones: tuple[int, ...], validates: bool) -> None:
+        self.history = history
+        self.patience = patience
+        self.milestones = frozenset(milestones)
+        self.validates = validates
+        self.best_step: int | None = None
+        self.best_loss: float | None = None
+        self.best_accuracy: float | None = None
+        self.worse_in_a_row = 0
+        self.before: dict[str, float] = {}
+        self.train_s = 0.0
+        self.validate_s = 0.0
+        self.stopped_early = False
+        self._row: dict[str, Any] = {}
+
+    def notes(self) -> dict[str, Any]:
+        """Return what a checkpoint has to remember of the course."""
+        names = ("best_step", "best_loss", "best_accuracy", "worse_in_a_row", "before", "train_s", "validate_s")
+        return {name: getattr(self, name) for name in (*names, "stopped_early")}
+
+    def restore(self, notes: dict[str, Any], step: int) -> None:
+        """Continue from a checkpoint's notes: rows of later steps are cut from the history, they come again."""
+        for name, value in notes.items():
+            setattr(self, name, value)
+        rows = [row for row in self.rows() if row["step"] <= step]
+        write_atomic(self.history, b"".join(msgspec.json.encode(row) + b"\n" for row in rows))
+
+    def restart(self) -> None:
+        """Begin with an empty history."""
+        write_atomic(self.history, b"")
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return the history so far."""
+        return [msgspec.json.decode(line) for line in read_journal(self.history)]
+
+    def stepped(self, row: dict[str, Any], *, validates_now: bool) -> None:
+        """Take a step's row; where validation follows, it is written together with it."""
+        self._row = row
+        if not validates_now:
+            self._write()
+
+    def validated(self, step: int, loss: float, accuracy: float) -> bool:
+        """Take a validation result and return whether training should go on."""
+        if not step:
+            self.before = {"validation_loss": loss, "validation_token_accuracy": accuracy}
+            self._row = {"step": 0, "tokens": 0}
+        self._row |= {"validation_loss": loss, "validation_token_accuracy": accuracy}
+        self._write()
+        if not step:
+            return True
+        if self.best_loss is None or loss < self.best_loss:
+            self.best_step, self.best_loss, self.best_accuracy = step, loss, accuracy
+            self.worse_in_a_row = 0
+        else:
+            self.worse_in_a_row += 1
+        self.stopped_early = self.worse_in_a_row >= self.patience
+        return not self.stopped_early
+
+    def is_milestone(self, step: int) -> bool:
+        """Tell whether this step is validated and kept."""
+        return step in self.milestones
+
+    def _write(self) -> None:
+        append_line(self.history, msgspec.json.encode(self._row))
+        self._row = {}
+
+
+def remark(task: Task, row: dict[str, Any], best_loss: float | None) -> None:
+    """Show loss and token accuracy beside the bar."""
+    text = f"loss {row['loss']:.3f}, token accuracy {row['token_accuracy']:.0%}"
+    task.note(text if best_loss is None else f"{text}, validation loss {best_loss:.3f}")
+
+
+class Interruption:
+    """Whether the user has asked to stop; the step at hand is finished and kept before `KeyboardInterrupt` goes up."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def _ask(self, _number: int, _frame: FrameType | None) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+
+
+@contextmanager
+def interruption() -> Iterator[Interruption]:
+    """Let Ctrl-C wait for the end of the step, once; a second one stops at once."""
+    wish = Interruption()
+    if threading.current_thread() is not threading.main_thread():
+        yield wish
+        return
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.default_int_handler:
+        # Someone above has plans of their own for Ctrl-C.
+        yield wish
+        return
+    signal.signal(signal.SIGINT, wish._ask)
+    try:
+        yield wish
+    finally:
+        signal.signal(signal.SIGINT, before)

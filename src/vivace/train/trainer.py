@@ -1,0 +1,226 @@
+"""TRL's SFTTrainer with our batches, our loss on the learned tokens, and checkpoints without pickle."""
+
+import math
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState
+from trl.trainer.sft_trainer import SFTTrainer
+
+from vivace.domain import Task
+from vivace.errors import ModelError
+from vivace.train import checkpoints
+from vivace.train.course import Course, Interruption, remark
+from vivace.train.head_loss import backbone, head_loss, is_plain_head
+from vivace.train.plan import Plan
+from vivace.train.rows import IGNORED, Row
+
+
+class ChatTrainer(SFTTrainer):
+    """Trains on a plan of batches, tells its course, and keeps checkpoints of safetensors and JSON only."""
+
+    def __init__(
+        self,
+        *,
+        plan: Plan,
+        course: Course,
+        validation: Sequence[Row],
+        scratch: Path,
+        key: str,
+        task: Task,
+        wish: Interruption,
+        **arguments: Any,
+    ) -> None:
+        super().__init__(**arguments)
+        self.network: Any = self.model
+        self.plan, self.course, self.validation = plan, course, validation
+        self.scratch, self.key, self.task, self.wish = scratch, key, task, wish
+        self.pad_id = arguments["processing_class"].pad_token_id
+        self.remove_callback(PrinterCallback)
+        self.add_callback(_Schedule(self))
+        self.plain_head = is_plain_head(self._bare(self.network))
+        self._sums = [0.0, 0, 0]
+        self._clock = time.monotonic()
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """Serve the plan's batches, all passes in a row."""
+        rows: Any = self.train_dataset
+        return DataLoader(
+            rows,
+            batch_sampler=[list(batch) for batch in self.plan.batches],
+            collate_fn=self._collate,
+            generator=torch.Generator(),  # its draws must not move the global random state
+        )
+
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
+        """Return the mean loss over the learned tokens of the whole step."""
+        total, right, learned = self._measure(model, inputs)
+        now = float(total.detach())
+        if not math.isfinite(now):
+            raise diverged(self.state.global_step + 1, self.args.learning_rate)
+        self._sums = [old + new for old, new in zip(self._sums, (now, right, learned), strict=True)]
+        return total / torch.as_tensor(learned if num_items_in_batch is None else num_items_in_batch).clamp(min=1)
+
+    def evaluate(self, *_args: Any, **_named: Any) -> dict[str, float]:
+        """Measure loss and token accuracy per learned token on the validation rows."""
+        began = self._tick()
+        self.task.note("validating")
+        self.network.eval()
+        sums = [0.0, 0, 0]
+        size = 2 * self.args.per_device_train_batch_size
+        with torch.no_grad(), self.compute_loss_context_manager():
+            for start in range(0, len(self.validation), size):
+                rows = [_columns(row) for row in self.validation[start : start + size]]
+                total, right, learned = self._measure(self.network, self._prepare_inputs(self._collate(rows)))
+                sums = [old + new for old, new in zip(sums, (float(total), right, learned), strict=True)]
+        self.network.train()
+        self._clock = time.monotonic()
+        self.course.validate_s += self._clock - began
+        self.control.should_evaluate = False
+        if not math.isfinite(sums[0]):
+            raise diverged(self.state.global_step, self.args.learning_rate)
+        if not self.course.validated(self.state.global_step, sums[0] / sums[2], sums[1] / sums[2]):
+            self.control.should_training_stop = True
+        return {"eval_loss": sums[0] / sums[2]}
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Turn a step's log into a row of the history."""
+        if "loss" not in logs:
+            return
+        step = self.state.global_step
+        row = {
+            "step": step,
+            "tokens": self.plan.tokens_until(step),
+            "loss": self._sums[0] / max(1, self._sums[2]),
+            "token_accuracy": self._sums[1] / max(1, self._sums[2]),
+            "learning_rate": logs["learning_rate"],
+        }
+        remark(self.task, row, self.course.best_loss)
+        self.task.advance(row["tokens"] - self.plan.tokens_until(step - 1))
+        self._sums = [0.0, 0, 0]
+        self.control.should_log = False
+        self.course.stepped(row, validates_now=self.course.validates and self.course.is_milestone(step))
+
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+        """Count nothing: nobody asks, and counting walks over every parameter at every step."""
+        return 0
+
+    def _measure(self, model: Any, inputs: dict[str, Any]) -> tuple[Tensor, int, int]:
+        """Return the summed loss, how many tokens were guessed and how many are learned."""
+        labels = inputs["labels"]
+        learned = int((labels[:, 1:] != IGNORED).sum())
+        if not self.plain_head:
+            outputs = model(**inputs, use_cache=False, fused_lm_head=True)
+            return -outputs.log_probs.sum(), int(outputs.is_top1.sum()), learned
+        inner = self._bare(model)
+        hidden = backbone(inner)(
+            input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], use_cache=False
+        ).last_hidden_state
+        total, right = head_loss(hidden, inner.get_output_embeddings().weight, labels)
+        return total, int(right), learned
+
+    def _tick(self) -> float:
+        """Count the time since the last tick as training, and return now."""
+        now = time.monotonic()
+        if self.is_in_train:
+            self.course.train_s += now - self._clock
+        self._clock = now
+        return now
+
+    def _collate(self, rows: list[dict[str, Any]]) -> dict[str, Tensor]:
+        length = max(len(row["input_ids"]) for row in rows)
+        ids = torch.full((len(rows), length), self.pad_id)
+        labels, mask = torch.full_like(ids, IGNORED), torch.zeros_like(ids)
+        for i, row in enumerate(rows):
+            size = len(row["input_ids"])
+            ids[i, :size] = torch.tensor(row["input_ids"])
+            labels[i, :size] = torch.tensor(row["labels"])
+            mask[i, :size] = 1
+        return {"input_ids": ids, "attention_mask": mask, "labels": labels}
+
+    def _bare(self, model: Any) -> Any:
+        inner = self.accelerator.unwrap_model(model)
+        return inner.get_base_model() if hasattr(inner, "get_base_model") else inner
+
+    # What Trainer writes with torch.save, in safetensors and JSON instead.
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        self._tick()
+        state = TrainerState(
+            global_step=self.state.global_step,
+            epoch=self.state.epoch,
+            max_steps=self.state.max_steps,
+            num_train_epochs=self.state.num_train_epochs,
+            train_batch_size=self.state.train_batch_size,
+            logging_steps=self.state.logging_steps,
+            eval_steps=self.state.eval_steps,
+            save_steps=self.state.save_steps,
+        )
+        checkpoints.write_checkpoint(
+            self.scratch, self.state.global_step, self.key, self.course.notes(), self, vars(state)
+        )
+        checkpoints.prune_checkpoints(self.scratch, self.course.best_step)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        checkpoints.load_weights(self.network, Path(resume_from_checkpoint))
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if checkpoint is not None:
+            checkpoints.load_optimizer(self.optimizer, self.lr_scheduler, Path(checkpoint))
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        if checkpoint is not None:
+            checkpoints.load_random_state(Path(checkpoint))
+
+    def _load_scaler(self, checkpoint: str | None) -> None:
+        return None  # bfloat16 needs no scaler
+
+    def _send_telemetry(self) -> None:
+        return None
+
+
+class _Schedule(TrainerCallback):
+    """Says after each step whether to validate, to keep a checkpoint and to stop."""
+
+    def __init__(self, trainer: ChatTrainer) -> None:
+        self.trainer = trainer
+
+    def on_step_end(self, args: Any, state: Any, control: TrainerControl, **_named: Any) -> TrainerControl:
+        """Validate and keep at milestones, keep when the user wants to stop."""
+        course = self.trainer.course
+        milestone = course.is_milestone(state.global_step)
+        control.should_evaluate = milestone and course.validates
+        control.should_save = milestone or self.trainer.wish.asked
+        return control
+
+    def on_train_begin(self, args: Any, state: Any, control: TrainerControl, **_named: Any) -> None:
+        """Start the clock."""
+        self.trainer._clock = time.monotonic()
+
+    def on_save(self, args: Any, state: Any, control: TrainerControl, **_named: Any) -> None:
+        """Stop once the checkpoint is on disk."""
+        if self.trainer.wish.asked:
+            raise KeyboardInterrupt
+
+
+def diverged(step: int, learning_rate: float) -> ModelError:
+    """Return the error that ends a run whose loss is no number any more."""
+    return ModelError(
+        f"Training diverged: the loss at step {step:,} is not a finite number.",
+        f"Lower learning_rate in [train], now {learning_rate:g}.",
+    )
+
+
+def _columns(row: Row) -> dict[str, Any]:
+    return {"input_ids": row.ids, "labels": row.labels}
