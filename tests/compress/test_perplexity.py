@@ -52,10 +52,7 @@ def _of_onnx(folder: Path, texts: list[list[int]]) -> list[Floats]:
 @pytest.mark.parametrize(
     ("kind", "measure", "cost"),
     [
-        ("openvino-fp16", _of_openvino, 0.001),
         ("openvino-int8", _of_openvino, 0.01),
-        ("openvino-int4", _of_openvino, 0.06),
-        ("onnx-int8", _of_onnx, 0.02),
         ("onnx-int4", _of_onnx, 0.35),
     ],
 )

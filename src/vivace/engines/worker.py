@@ -153,6 +153,9 @@ def main() -> None:
     """Open the model that the first frame names and serve it."""
     outbox = Outbox(_claim_stdout())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    signal.signal(
+        signal.SIGTERM, signal.SIG_IGN
+    )  # a whole group is told to end: the parent drains first, then closes us
     _die_with_parent()
     started = time.perf_counter()
     inbox = Inbox(sys.stdin.buffer)
