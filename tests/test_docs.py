@@ -56,3 +56,11 @@ def test_the_page_of_requirements_names_every_id() -> None:
 def test_tests_that_the_page_of_requirements_names_exist() -> None:
     for folder in re.findall(r"`(tests/[a-z_/]+)`", (ROOT / "docs" / "requirements.md").read_text()):
         assert list((ROOT / folder).glob("test_*.py")), folder
+
+
+@pytest.mark.slow
+def test_the_example_of_the_engines_page_runs() -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "engines.md").read_text(), flags=re.DOTALL)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "Good morning"

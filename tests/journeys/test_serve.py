@@ -66,6 +66,15 @@ def test_the_official_client_is_answered_whole_and_in_pieces(served: tuple[str, 
         client.chat.completions.create(model="shop", messages=QUESTION, temperature=9)  # type: ignore[call-overload]
 
 
+def test_the_example_of_the_serve_page_runs(served: tuple[str, subprocess.Popen[str]]) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "serve.md").read_text()
+    code = page.split("```python\n")[1].split("```")[0]
+    assert '"chatbot"' in code
+    code = code.replace("http://127.0.0.1:8000", served[0]).replace('"chatbot"', '"shop"')
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_eight_at_once_are_answered_as_one_is(served: tuple[str, subprocess.Popen[str]]) -> None:
     client = openai.AsyncOpenAI(base_url=f"{served[0]}/v1", api_key="none", max_retries=0)
 
