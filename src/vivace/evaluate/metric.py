@@ -86,9 +86,14 @@ def per_example(metric: Metric, rows: Floats) -> list[float]:
 
 
 def whole_range(score: Score) -> Score:
-    """Return a fraction of a single example with the interval that one example deserves: all of 0 to 1."""
+    """Return a fraction of very few examples with the interval that they deserve: all of 0 to 1."""
     return Score(
-        score.metric, score.value, Interval(0.0, 1.0, score.interval.level), 1, score.unit, score.higher_is_better
+        score.metric,
+        score.value,
+        Interval(0.0, 1.0, score.interval.level),
+        score.count,
+        score.unit,
+        score.higher_is_better,
     )
 
 

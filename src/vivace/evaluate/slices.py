@@ -13,6 +13,7 @@ from vivace.text import normalize_words
 
 SLICED_METRICS = ("token_f1", "rouge_l")
 _THIRDS = ("short", "medium", "long")
+_FEWEST = 5  # below it a bootstrap interval is far too short: of two examples it covers the truth half the time
 
 
 class Slice(Struct, frozen=True):
@@ -57,5 +58,5 @@ def _slice(
         score = metric.score(
             metric.rows(answers), level=settings.confidence, resamples=settings.resamples, seed=settings.seed
         )
-        scores.append(score if len(answers) > 1 else whole_range(score))
+        scores.append(score if len(answers) >= _FEWEST else whole_range(score))
     return Slice(field, value, len(answers), tuple(scores))
