@@ -301,7 +301,7 @@ def test_a_process_that_cannot_open_its_model_says_why(tiny_model: Path, tmp_pat
 
 
 def test_unknown_engines_options_and_formats_are_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="no engines 'opnvino'.*'openvino'"):
+    with pytest.raises(ConfigError, match="no engine 'opnvino'.*'openvino'"):
         asyncio.run(open_engine("opnvino", echo(tmp_path)).__aenter__())
     with pytest.raises(ConfigError, match="no option 'delay_ms'.*'delay_ms_per_token'"):
         asyncio.run(open_engine("echo", echo(tmp_path), options={"delay_ms": 3}).__aenter__())

@@ -9,7 +9,7 @@ from vivace.errors import EngineError
 from vivace.registry import Registry
 
 ENGINES = Registry(
-    "engines",
+    "engine",
     {
         "echo": "vivace.engines.echo:EchoBackend",
         "transformers": "vivace.engines.transformers:TransformersBackend",
