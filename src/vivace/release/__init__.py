@@ -1,6 +1,6 @@
 """Candidates, the gate, and releases on disk."""
 
 from vivace.release.folder import open_release, read_origin, write_release
-from vivace.release.gate import SERVICE_LEVELS, choose, find_score, judge, limits
+from vivace.release.gate import choose, find_score, judge, limits
 
-__all__ = ["SERVICE_LEVELS", "choose", "find_score", "judge", "limits", "open_release", "read_origin", "write_release"]
+__all__ = ["choose", "find_score", "judge", "limits", "open_release", "read_origin", "write_release"]

@@ -1,9 +1,8 @@
 """The gate: the cheapest candidate that meets the objective, or a refusal with the nearest miss."""
 
 from vivace.domain import Objective, Reason, Score, Scorecard, Speed, Verdict
+from vivace.domain.release import SERVICE_LEVELS
 from vivace.errors import ReleaseRefused
-
-SERVICE_LEVELS = {"interactive": (500.0, 30.0), "conversational": (2000.0, 100.0), "none": (None, None)}
 
 
 def judge(scorecards: list[Scorecard], objective: Objective) -> list[Verdict]:
