@@ -29,14 +29,25 @@ def configuration() -> str:
         model = field.annotation
         if not (isinstance(model, type) and issubclass(model, BaseModel)):
             raise TypeError(table)
-        lines += [f"## [{table}]", "", (model.__doc__ or "").strip(), ""]
-        lines += ["| key | default | what it does |", "|---|---|---|"]
-        for key, item in model.model_fields.items():
-            default = "" if item.default is None else repr(item.default).replace("'", '"')
-            default = default.lower() if isinstance(item.default, bool) else default
-            lines.append(f"| `{key}` | `{default or EMPTY}` | {_cell(item.description)} |")
-        lines.append("")
+        _table(table, model, lines)
     return "\n".join(lines)
+
+
+def _table(name: str, model: type[BaseModel], lines: list[str]) -> None:
+    """Write the keys of a table, then the tables in it."""
+    lines += [f"## [{name}]", "", (model.__doc__ or "").strip(), ""]
+    lines += ["| key | default | what it does |", "|---|---|---|"]
+    inner: list[tuple[str, type[BaseModel]]] = []
+    for key, item in model.model_fields.items():
+        if isinstance(item.annotation, type) and issubclass(item.annotation, BaseModel):
+            inner.append((f"{name}.{key}", item.annotation))
+            continue
+        default = "" if item.default is None else repr(item.default).replace("'", '"')
+        default = default.lower() if isinstance(item.default, bool) else default
+        lines.append(f"| `{key}` | `{default or EMPTY}` | {_cell(item.description)} |")
+    lines.append("")
+    for title, table in inner:
+        _table(title, table, lines)
 
 
 def commands() -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from vivace.config.settings import DataSettings
+from vivace.config.data import DataSettings
 from vivace.data import prepare
 from vivace.domain import Example, SilentProgress, Workspace
 from vivace.store.rows import read_examples

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from vivace.config.settings import DataSettings
+from vivace.config.data import DataSettings
 from vivace.data import input_files
-from vivace.data.files import conversation_files, label
+from vivace.data.reading.files import conversation_files, label
 from vivace.errors import DataError
 
 
@@ -39,7 +39,7 @@ def test_a_file_that_both_name_is_held_out(tmp_path: Path) -> None:
             "is called or matches 'chts.jsonl'. Did you mean chats.jsonl",
         ),
         ({"conversations": ["*.csv"]}, "is called or matches '*.csv'"),
-        ({"conversations": ["docs"]}, "'docs' is a folder."),
+        ({"conversations": ["docs"]}, "The folder 'docs' has no conversations."),
         ({"conversations": ["chats.jsonl"], "documents": ["empty"]}, "folder 'empty' has no documents."),
         ({"conversations": []}, "No conversations are named."),
         (

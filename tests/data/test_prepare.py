@@ -7,10 +7,20 @@ import pytest
 
 from tests.data.conftest import Run
 from tests.data.material import chat, distinct, write_rows
-from vivace.data.report import SPLITS
+from vivace.data.card.report import SPLITS
 from vivace.errors import ConfigError, DataError
 
-OUTPUTS = {"examples.jsonl", "documents.jsonl", "dropped.jsonl", "rejects.jsonl", "report.json", "card.md"}
+OUTPUTS = {
+    "examples.jsonl",
+    "queries.jsonl",
+    "preferences.jsonl",
+    "documents.jsonl",
+    "dropped.jsonl",
+    "rejects.jsonl",
+    "report.json",
+    "card.md",
+    "card.html",
+}
 
 
 def test_every_row_read_is_in_the_dataset_or_dropped_or_rejected(tmp_path: Path, run: Run) -> None:
@@ -18,14 +28,14 @@ def test_every_row_read_is_in_the_dataset_or_dropped_or_rejected(tmp_path: Path,
     write_rows(tmp_path / "a.jsonl", rows)
     done = run(conversations=["a.jsonl"])
     assert {path.name for path in done.out.iterdir()} == OUTPUTS
-    assert len(done.lines("examples")) + len(done.lines("dropped")) + len(done.lines("rejects")) == len(rows)
+    assert sum(len(done.lines(name)) for name in ("examples", "queries", "dropped", "rejects")) == len(rows)
     assert done.facts["examples"] == sum(done.facts[split] for split in SPLITS) == len(done.lines("examples"))
     assert all(example.messages[-1].role == "assistant" for example in done.examples)
+    assert [row["source"] for row in done.lines("queries")] == ["a.jsonl:33"]
     (reject,) = done.lines("rejects")
     assert (reject["file"], reject["line"], reject["text"]) == ("a.jsonl", 32, '{"broken')
     assert {drop["source"]: drop["reason"] for drop in done.lines("dropped")} == {
         "a.jsonl:31": "exact duplicate",
-        "a.jsonl:33": "no answer to learn from",
     }
 
 
@@ -64,7 +74,7 @@ def test_personal_data_is_in_no_file_that_is_written_not_even_of_dropped_rows(tm
     rows = [
         told,
         told,
-        chat(f"Nobody answers me, says {mail}"),
+        {"messages": [{"role": "user", "content": f"Nobody answers me, says {mail}"}] * 2},
         chat(f"Guten Tag, ich bin {mail} und warte auf meine Bestellung seit gestern.", f"Oh, {phone}"),
         {**distinct(1), "id": mail},
         f'{{"messages": "{mail}, {card}, {phone}"',
@@ -134,7 +144,7 @@ def test_a_file_that_is_mostly_broken_is_refused_with_the_first_reason(tmp_path:
 
 
 def test_nothing_left_is_refused_with_the_reasons(tmp_path: Path, run: Run) -> None:
-    write_rows(tmp_path / "a.jsonl", [chat("Hi"), chat("Ho")])
+    write_rows(tmp_path / "a.jsonl", [{"messages": [{"role": "user", "content": "Hi"}] * 2}] * 2)
     with pytest.raises(DataError, match=r"None of 2 conversations is left.*no answer to learn from \(2\)"):
         run(conversations=["a.jsonl"])
     (tmp_path / "a.jsonl").write_text("")
@@ -155,8 +165,7 @@ def test_report_and_card_tell_sources_composition_and_drops(tmp_path: Path, run:
     assert [step["step"] for step in report["steps"]][-1] == "split"
     card = (done.out / "card.md").read_text()
     assert source["sha256"] in card
-    assert "exact_duplicates: exact duplicate" in card
-    assert card.count("\n`a:") == 3
+    assert "exact duplicate" in card
     samples = [sample for step in report["steps"] for sample in step["samples"]]
     assert all(sample["before"] != sample["after"] for sample in samples)
     json.dumps(report, allow_nan=False)

@@ -2,12 +2,14 @@
 
 import ipaddress
 import json
+import random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vivace.config.settings import DataSettings
+from tests.data.planted import PLANTS
+from vivace.config.data import DataSettings
 from vivace.data.privacy.payment import IBAN_LENGTHS, iban_valid, luhn_valid
 from vivace.data.privacy.redaction import Redactor, with_contacts_of
 from vivace.domain import Example, FunctionCall, Message, ToolCall
@@ -107,6 +109,33 @@ def test_a_value_keeps_its_placeholder_through_the_conversation() -> None:
     assert REDACTOR.conversation().example(redacted) == redacted
 
 
+def test_a_number_that_only_metadata_or_a_tool_call_explains_is_found_in_the_turns() -> None:
+    call = ToolCall("c1", FunctionCall("call_back", '{"phone": "9776252661"}'))
+    turns = (Message("user", "9776252661"), Message("assistant", "Got it: 8885550123", tool_calls=(call,)))
+    redacted = REDACTOR.conversation().example(Example("x", turns, metadata={"phone_number": "888 555 0123"}))
+    assert [message.content for message in redacted.messages] == ["[PHONE_1]", "Got it: [PHONE_2]"]
+    assert json.loads(redacted.messages[1].tool_calls[0].function.arguments) == {"phone": "[PHONE_1]"}
+    assert redacted.metadata == {"phone_number": "[PHONE_2]"}
+
+
+def test_rejected_turns_share_the_placeholders() -> None:
+    example = Example(
+        "x",
+        (Message("user", "I am jane@example.com"), Message("assistant", "Hi")),
+        rejected=(Message("assistant", "joe@example.com, not jane@example.com"),),
+    )
+    redacted = REDACTOR.conversation().example(example)
+    assert redacted.rejected[0].content == "[EMAIL_2], not [EMAIL_1]"
+
+
+@pytest.mark.parametrize("kind", sorted(PLANTS))
+def test_planted_personal_data_is_found_whole(kind: str) -> None:
+    rng = random.Random(7)
+    plants = [PLANTS[kind](rng) for _ in range(400)]
+    found = sum(redact(text) == text.replace(value, f"[{kind.upper()}_1]") for text, value in plants)
+    assert found >= 0.95 * len(plants)
+
+
 def test_placeholders_of_an_earlier_redaction_are_not_given_out_again() -> None:
     example = Example("x", (Message("user", "I was [EMAIL_1], now joe@example.com"), Message("assistant", "Fine")))
     redacted = REDACTOR.conversation().example(example)
@@ -203,3 +232,52 @@ def test_an_address_is_redacted_unless_it_is_a_local_one(address: ipaddress.IPv4
 def test_redacting_twice_changes_nothing_more(text: str) -> None:
     once = redact(text)
     assert redact(once) == once
+
+
+@given(st.text(st.characters(codec="utf-8", exclude_characters="0123456789@"), max_size=200))
+def test_text_without_digits_addresses_and_links_is_not_changed(text: str) -> None:
+    if "://" not in text and "www." not in text.lower() and "eyJ" not in text:
+        assert redact(text) == text
+        example = Example("x", (Message("user", text), Message("assistant", text)))
+        assert REDACTOR.conversation().example(example) is example
+
+
+TEXTS = st.lists(
+    st.sampled_from(
+        [
+            "jane@example.com",
+            "joe@example.com",
+            "[EMAIL_1]",
+            "[EMAIL_7]",
+            "[PHONE_2]",
+            "call 977-625-2661",
+            "977.625.2661",
+            "it is 9776252661",
+            "order 9776252661",
+            "4242 4242 4242 4242",
+            "and",
+            "My name is Alexis.",
+            "Alexis",
+            "https://x.example/?token=ab1",
+            "203.0.113.77",
+            '{"phone": "9776252661"}',
+            "[PERSON_3]",
+            "Hi Alexis Doe,",
+        ]
+    ),
+    min_size=1,
+    max_size=5,
+).map(" ".join)
+
+
+@given(st.lists(TEXTS, min_size=1, max_size=5), st.sampled_from([(), ("person",)]))
+def test_redacting_a_conversation_twice_changes_nothing_more(turns: list[str], more: tuple[str, ...]) -> None:
+    redactor = Redactor(DataSettings.model_validate({"redact": [*DataSettings().redact, *more]}))
+    roles = ("user", "assistant", "tool")
+    messages = tuple(Message(roles[place % 3], text) for place, text in enumerate(turns))  # type: ignore[arg-type]
+    once = redactor.conversation().example(Example("x", messages, metadata={"phone": turns[-1]}))
+    assert redactor.conversation().example(once) == once
+    # Placeholders that stood there before keep their number.
+    for before, after in zip(messages, once.messages, strict=True):
+        for placeholder in ("[EMAIL_1]", "[EMAIL_7]", "[PHONE_2]", "[PERSON_3]"):
+            assert after.content.count(placeholder) >= before.content.count(placeholder)

@@ -1,6 +1,5 @@
 """Readers: every shape of file, told by its content, and broken lines set aside."""
 
-import contextlib
 import csv
 import gzip
 import io
@@ -13,30 +12,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.data.material import chat, write_rows
-from vivace.data.lines import Lines
+from tests.data.sources import conversations, read, rejects, spoken, write
 from vivace.data.readers import READERS
-from vivace.data.readers.openai_chat import BrokenLine, parse
-from vivace.data.reading import choose_reader
+from vivace.data.reading.detection import choose_reader
 from vivace.data.rows import Raw, Reject
 from vivace.errors import DataError
-
-
-def read(path: Path) -> list[Raw | Reject]:
-    _name, reader = choose_reader(path)
-    return list(reader.read(Lines(path))) if reader else []
-
-
-def conversations(path: Path) -> list[Raw]:
-    return [item for item in read(path) if isinstance(item, Raw)]
-
-
-def spoken(raw: Raw) -> list[tuple[str, str]]:
-    return [(message.role, message.content) for message in raw.messages]
-
-
-def write(path: Path, text: str | bytes) -> Path:
-    path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    return path
 
 
 def test_every_registered_reader_has_a_file_of_its_name() -> None:
@@ -48,7 +28,7 @@ def test_every_registered_reader_has_a_file_of_its_name() -> None:
 
 def test_the_format_is_told_by_content_not_by_name(tmp_path: Path) -> None:
     assert choose_reader(write(tmp_path / "a.csv", json.dumps(chat("Hi", "Hello"))))[0] == "openai_chat"
-    assert choose_reader(write(tmp_path / "b.jsonl", "prompt,response\nHi,Hello\n"))[0] == "exchange_table"
+    assert choose_reader(write(tmp_path / "b.jsonl", "prompt,response\nHi,Hello\n"))[0] == "prompt_completion"
     assert choose_reader(write(tmp_path / "c.txt", "ticket_id\tauthor\tbody\n1\tcustomer\tHi\n"))[0] == "message_table"
 
 
@@ -105,16 +85,16 @@ def test_tool_calls_weights_tools_and_other_keys_survive(tmp_path: Path) -> None
         ("[" * 100_000, "not valid JSON"),
     ],
 )
-def test_a_broken_line_says_what_is_wrong(line: str, reason: str) -> None:
-    with pytest.raises(BrokenLine) as caught:
-        parse(1, line)
-    assert reason in str(caught.value)
+def test_a_broken_line_says_what_is_wrong(tmp_path: Path, line: str, reason: str) -> None:
+    path = write_rows(tmp_path / "a.jsonl", [chat("Hi", "Hello"), line])
+    (reject,) = rejects(path)
+    assert reason in reject.reason
+    assert reject.line == 2
 
 
 def test_broken_lines_are_set_aside_with_line_and_text(tmp_path: Path) -> None:
     path = write_rows(tmp_path / "a.jsonl", [chat("Hi", "Hello"), '{"messages": ', chat("Bye", "Goodbye"), "", "null"])
-    rejects = [item for item in read(path) if isinstance(item, Reject)]
-    assert [(reject.line, reject.text) for reject in rejects] == [(2, '{"messages": '), (5, "null")]
+    assert [(reject.line, reject.text) for reject in rejects(path)] == [(2, '{"messages": '), (5, "null")]
     assert len(conversations(path)) == 2
 
 
@@ -140,7 +120,7 @@ def test_rows_of_a_conversation_may_stand_apart_and_newest_first(tmp_path: Path)
         "1,customer,second,2026-01-01T10:01:00+00:00,gold\n"
         "1,customer,first,2026-01-01T10:00:00,gold\n"
     )
-    first, _other = conversations(write(tmp_path / "a.csv", text))
+    _other, first = conversations(write(tmp_path / "a.csv", text))  # in the order in which they end
     assert [message.content for message in first.messages] == ["first", "second", "third"]
     assert first.metadata["plan"] == "gold"
     assert len(first.metadata["created_at"]) == 3
@@ -154,7 +134,7 @@ def test_an_exchange_table_makes_a_conversation_of_each_row(tmp_path: Path) -> N
 
 def test_exchanges_of_one_conversation_are_its_turns(tmp_path: Path) -> None:
     text = "conversation_id,prompt,response\n1,a,b\n2,x,y\n1,c,d\n"
-    first, second = conversations(write(tmp_path / "a.csv", text))
+    second, first = conversations(write(tmp_path / "a.csv", text))
     assert [message.content for message in first.messages] == ["a", "b", "c", "d"]
     assert len(second.messages) == 2
 
@@ -164,8 +144,8 @@ def test_exchanges_of_one_conversation_are_its_turns(tmp_path: Path) -> None:
     [
         ("id,name,price", "it has the columns id, name, price"),
         ("ticket_id,thread_id,author,body", "'ticket_id' and 'thread_id' could each be `conversation_id`"),
-        ("conversation_id,role,text,prompt,response", "could be message_table or exchange_table"),
-        ("instruction,input,output", "'input' and 'instruction' could each be `prompt`"),
+        ("conversation_id,role,text,prompt,response", "could be prompt_completion or message_table"),
+        ("input,question,output", "'question' and 'input' could each be `prompt`"),
     ],
 )
 def test_missing_or_ambiguous_columns_are_refused_with_what_is_needed(
@@ -180,8 +160,8 @@ def test_missing_or_ambiguous_columns_are_refused_with_what_is_needed(
 
 def test_an_unknown_json_shape_names_the_keys_found_and_needed(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
-        choose_reader(write(tmp_path / "a.jsonl", '{"conversations": []}\n'))
-    assert "the keys conversations" in str(caught.value)
+        choose_reader(write(tmp_path / "a.jsonl", '{"sentences": []}\n'))
+    assert "the keys sentences" in str(caught.value)
     assert "`messages`" in str(caught.value)
 
 
@@ -190,6 +170,11 @@ def test_a_stray_quotation_mark_costs_one_line_not_the_rest(tmp_path: Path) -> N
     items = read(write(tmp_path / "a.csv", text))
     assert [item.line for item in items if isinstance(item, Reject)] == [3]
     assert [spoken(item)[0][1] for item in items if isinstance(item, Raw)] == ["a", "e", "two\n\nparagraphs"]
+
+
+def test_columns_of_the_same_name_are_told_apart(tmp_path: Path) -> None:
+    (raw,) = conversations(write(tmp_path / "a.csv", "prompt,response,note,note\na,b,c,d\n"))
+    assert raw.metadata == {"note": "c", "note_2": "d"}
 
 
 def test_thousands_of_broken_table_rows_do_not_exhaust_the_stack(tmp_path: Path) -> None:
@@ -216,7 +201,7 @@ def test_a_line_without_end_is_set_aside_without_being_kept_in_memory(tmp_path: 
 CELL = st.text(st.characters(codec="utf-8", exclude_characters="\r\x00"), max_size=30)
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(CELL.filter(str.strip), CELL), min_size=1, max_size=8), st.sampled_from(",\t;|"))
 def test_any_table_that_csv_writes_is_read_back(tmp_path: Path, rows: list[tuple[str, str]], delimiter: str) -> None:
     written = io.StringIO()
@@ -225,10 +210,3 @@ def test_any_table_that_csv_writes_is_read_back(tmp_path: Path, rows: list[tuple
     )
     found = conversations(write(tmp_path / "a.csv", written.getvalue()))
     assert [tuple(message.content for message in raw.messages) for raw in found] == rows
-
-
-@settings(max_examples=60)
-@given(st.text(max_size=200))
-def test_no_line_whatever_breaks_the_reader(line: str) -> None:
-    with contextlib.suppress(BrokenLine):
-        parse(1, line)

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from tests.data.material import distinct, write_rows
-from vivace.config.settings import DataSettings
-from vivace.data import sniff, sniffing
+from vivace.config.data import DataSettings
+from vivace.data import sniff
+from vivace.data.reading import sniffing
 from vivace.errors import DataError
 
 
@@ -57,3 +58,30 @@ def test_a_missing_file_is_refused_with_what_is_there(tmp_path: Path) -> None:
     (tmp_path / "here.jsonl").write_text("")
     with pytest.raises(DataError, match=r"There is no file .*gone\.jsonl.*here\.jsonl"):
         sniff([tmp_path / "gone.jsonl"])
+
+
+def test_an_ambiguous_file_is_looked_at_as_the_settings_say(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("query,question,answer\nx,Where?,Here.\n")
+    with pytest.raises(DataError, match="are ambiguous"):
+        sniff([path])
+    found = sniff([path], "prompt_completion", {"prompt": "question"})
+    assert found.samples == ("user: Where?\nassistant: Here.",)
+    settings = DataSettings.model_validate(found.settings)
+    assert (settings.format, settings.columns) == ("prompt_completion", {"prompt": "question"})
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "format"),
+    [
+        ("talk.txt", "Customer: Hi\nAgent: Hello\n", "transcript"),
+        ("a.csv", "ticket_id,author,body\n1,Ann,Hi\n1,Bo,Hello\n", "message_table"),
+        ("a.json", '[{"instruction": "Hi", "output": "Hello"}]', "alpaca"),
+        ("notes.txt", "We open at nine.\n", "documents"),
+    ],
+)
+def test_every_kind_of_file_is_named(tmp_path: Path, name: str, text: str, format: str) -> None:
+    (tmp_path / name).write_text(text)
+    found = sniff([tmp_path / name])
+    assert list(found.formats.values()) == [format]
+    assert found.samples == (() if format == "documents" else ("user: Hi\nassistant: Hello",))

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from vivace.config.settings import DataSettings
+from tests.data.rooms import split_rows
+from vivace.config.data import DataSettings
 from vivace.data.rows import Row
-from vivace.data.split import assign
 from vivace.domain import Example, Message
 from vivace.errors import ConfigError
 
@@ -24,7 +24,7 @@ def row(number: int, *, group: str = "", intent: str = "", held_out: bool = Fals
 
 
 def splits(rows: list[Row], **changes: object) -> dict[str, str]:
-    kept, _trail = assign(rows, DataSettings.model_validate(changes))
+    kept, _trail = split_rows(rows, DataSettings.model_validate(changes))
     return {kept_row.example.id: kept_row.example.split for kept_row in kept}
 
 
@@ -39,13 +39,13 @@ def test_every_row_is_in_exactly_one_split_or_dropped_with_a_reason(
     rows = [row(number, group=f"g{number % 7}" if number % 2 else "") for number in numbers]
     validation, test = fractions
     chosen = DataSettings(validation_fraction=validation, test_fraction=test, seed=seed, max_test_examples=cap)
-    kept, trail = assign(rows, chosen)
+    kept, trail = split_rows(rows, chosen)
     assert Counter(r.example.id for r in rows) == Counter(
         [r.example.id for r in kept] + [drop.row.id for drop in trail.dropped]
     )
     assert all(drop.reason for drop in trail.dropped)
     assert sum(r.example.split == "test" for r in kept) <= cap
-    again, _ = assign(list(reversed(rows)), chosen)
+    again, _ = split_rows(list(reversed(rows)), chosen)
     assert {r.example.id: r.example.split for r in again} == {r.example.id: r.example.split for r in kept}
 
 
@@ -123,7 +123,7 @@ def test_what_shares_a_group_or_words_with_held_out_rows_leaves_as_contamination
         row(4, group="ann", held_out=True),
         row(5, text="The very same words, as in the test file!", held_out=True),
     ]
-    kept, trail = assign(rows, DataSettings(steps=NO_DUPLICATE_STEPS, group_by="customer"))
+    kept, trail = split_rows(rows, DataSettings(steps=NO_DUPLICATE_STEPS, group_by="customer"))
     assert {r.example.id for r in kept} == {"row2", "row4", "row5"}
     assert {drop.row.id: drop.detail for drop in trail.dropped} == {
         "row1": "the same customer as held-out row4",
@@ -133,18 +133,18 @@ def test_what_shares_a_group_or_words_with_held_out_rows_leaves_as_contamination
 
 def test_more_than_max_test_examples_are_set_aside_not_learned_from() -> None:
     rows = [row(number, held_out=number < 30) for number in range(60)]
-    kept, trail = assign(rows, DataSettings(max_test_examples=10))
+    kept, trail = split_rows(rows, DataSettings(max_test_examples=10))
     assert Counter(r.example.split for r in kept)["test"] == 10
     assert trail.drops == {"set aside: more than max_test_examples": 20}
 
 
 def test_rows_without_an_answer_at_the_end_are_dropped_even_with_every_step_off() -> None:
-    broken = Row(Example("x", (Message("user", "Hi"),)))
-    kept, trail = assign([broken, row(1)], DataSettings(steps=[]))
+    broken = Row(Example("x", (Message("assistant", "Anybody?"), Message("user", "Hi"))))
+    kept, trail = split_rows([broken, row(1)], DataSettings(steps=[]))
     assert [r.example.id for r in kept] == ["row1"]
     assert trail.drops == {"does not end with an answer to a customer": 1}
 
 
 def test_fractions_that_leave_nothing_are_refused() -> None:
     with pytest.raises(ConfigError, match="below 1"):
-        assign([row(1)], DataSettings(validation_fraction=0.5, test_fraction=0.5))
+        split_rows([row(1)], DataSettings(validation_fraction=0.5, test_fraction=0.5))

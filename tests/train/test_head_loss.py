@@ -55,6 +55,28 @@ def test_the_loss_does_not_depend_on_how_the_positions_are_sliced(monkeypatch: p
     torch.testing.assert_close(sliced, whole)
 
 
+def test_a_row_that_counts_twice_is_the_same_as_the_row_twice() -> None:
+    import torch
+
+    from vivace.train.head_loss import head_loss
+
+    source = torch.Generator().manual_seed(1)
+    hidden = torch.randn(2, 7, 8, generator=source)
+    labels = torch.randint(0, 20, (2, 7), generator=source)
+    weight = torch.randn(20, 8, generator=source)
+
+    def gradients(rows: list[int], shares: list[float] | None) -> tuple[torch.Tensor, torch.Tensor]:
+        head = weight.clone().requires_grad_()
+        given = None if shares is None else torch.tensor(shares)
+        total, _right = head_loss(hidden[rows], head, labels[rows], given)
+        total.backward()
+        assert head.grad is not None
+        return total.detach(), head.grad
+
+    torch.testing.assert_close(gradients([0, 1], [2.0, 1.0]), gradients([0, 0, 1], None))
+    torch.testing.assert_close(gradients([0, 1], [1.0, 1.0]), gradients([0, 1], None))
+
+
 def test_nothing_to_learn_is_a_loss_of_zero() -> None:
     import torch
 

@@ -52,6 +52,8 @@ def show(
         f"  {found.candidate.name}: {model.weights} on {found.candidate.engine}, licence {model.license or 'unknown'}"
     )
     out.print(f"  system prompt: {found.candidate.chain.get('system', 'none')}")
+    if found.test_sha256:
+        out.print(f"  test set: sha256 {found.test_sha256[:16]}…")
     out.print(f"  files: {found.path}")
     print_cards([found.scorecard])
     if found.scorecard.verdict:

@@ -110,17 +110,21 @@ def _plain(value: Any) -> str:
     return str(value)
 
 
+def run_stage(until: str, project: Path, changes: list[str], *, quiet: bool) -> Result:
+    """Run the loop up to a stage."""
+    with open_project(project, TerminalProgress(quiet), changes=changes) as opened:
+        return run_loop(opened, until)
+
+
 def print_stage(until: str, project: Path, changes: list[str], *, as_json: bool, quiet: bool) -> None:
     """Run the loop up to a stage and print what that stage came to."""
-    with open_project(project, TerminalProgress(quiet), changes=changes) as opened:
-        result = run_loop(opened, until)
+    result = run_stage(until, project, changes, quiet=quiet)
     if as_json:
         print_json(result)
         return
-    made = {"data": result.dataset, "train": result.trained}.get(until)
-    if made is not None:
-        print_facts(f"{until} {made.short_id}", made.facts)
-        out.print(f"  files: {made.path}")
+    if until == "train" and result.trained is not None:
+        print_facts(f"{until} {result.trained.short_id}", result.trained.facts)
+        out.print(f"  files: {result.trained.path}")
     if until == "compress":
         for item in result.candidates:
             out.print(f"{item.name}: {item.model.weights} on {item.engine}, {item.model.path}")

@@ -100,7 +100,7 @@ def _tell(
     if kind == "extra_forbidden":
         known = _valid_keys(path[:-1])
         what = "table" if len(path) == 1 else "key"
-        owner = f" in [{path[0]}]" if len(path) > 1 else ""
+        owner = f" in [{'.'.join(path[:-1])}]" if len(path) > 1 else ""
         return line or 0, f"{place}: unknown {what} {path[-1]!r}{owner}. {nearest(path[-1], known)}"
     shown = "" if isinstance(value, (dict, list)) else f" (it is {value!r})"
     message = message.removeprefix("Value error, ")
@@ -120,10 +120,16 @@ def _valid_keys(tables: tuple[str, ...]) -> list[str]:
 def _lay_over(tables: dict[str, Any], change: str) -> None:
     name, equals, raw = change.partition("=")
     parts = name.strip().split(".")
-    if not equals or len(parts) != 2:
+    if not equals or len(parts) < 2 or not all(parts):
         raise ConfigError(f"--set {change!r} is not TABLE.KEY=VALUE.", "For example: --set train.max_tokens=20000")
     try:
         value = tomllib.loads(f"value = {raw}")["value"]
     except tomllib.TOMLDecodeError:
         value = raw
-    tables.setdefault(parts[0], {})[parts[1]] = value
+    table = tables
+    for part in parts[:-1]:
+        inner = table.setdefault(part, {})
+        if not isinstance(inner, dict):
+            raise ConfigError(f"--set {change!r}: {part!r} is no table.", "Write it as TABLE.KEY=VALUE.")
+        table = inner
+    table[parts[-1]] = value

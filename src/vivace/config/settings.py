@@ -1,27 +1,12 @@
 """`vivace.toml` as models: one per table; the text under a field is its help everywhere."""
 
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=1)]
-
-
-class Table(BaseModel):
-    """A table of `vivace.toml`: frozen, and a key it does not know is an error."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _empty_is_none(cls, values: Any) -> Any:
-        """Read `key = ""` as nothing where nothing is allowed: TOML has no null."""
-        if not isinstance(values, dict):
-            return values
-        optional = {name for name, field in cls.model_fields.items() if type(None) in get_args(field.annotation)}
-        return {name: None if value == "" and name in optional else value for name, value in values.items()}
+from vivace.config.data import DataSettings
+from vivace.config.table import Count, Fraction, Table
 
 
 class ProjectSettings(Table):
@@ -40,61 +25,6 @@ class ModelsSettings(Table):
     """A name from `vivace models list`, a Hugging Face name, or a model folder."""
     revision: str = "main"
     """Revision of a Hugging Face model."""
-
-
-class DataSettings(Table):
-    """What is read and how it is cleaned and split."""
-
-    conversations: list[str] = []
-    """Files or patterns of conversations: OpenAI chat JSONL (.jsonl, .jsonl.gz) or CSV."""
-    test: list[str] = []
-    """Files with held-out conversations. Empty: `test_fraction` of the conversations is held out."""
-    documents: list[str] = []
-    """Files, folders or patterns of Markdown or text documents."""
-    steps: list[str] = [
-        "encoding",
-        "whitespace",
-        "turns",
-        "language",
-        "personal",
-        "exact_duplicates",
-        "near_duplicates",
-    ]
-    """Cleaning steps in the order they run. Leave one out to switch it off."""
-    max_conversations: Count | None = None
-    """Use a seeded sample of at most this many conversations."""
-    languages: list[str] = ["en"]
-    """ISO 639-1 codes of the languages to keep. Empty: keep all."""
-    min_turns: Count = 2
-    """Drop conversations with fewer turns."""
-    max_turns: Count = 40
-    """Cut longer conversations into the first so many turns, ending with an assistant's turn."""
-    near_duplicate_threshold: Fraction = 0.8
-    """Jaccard similarity of word 3-grams above which two conversations are near-duplicates. 1 turns this off."""
-    redact: list[Literal["email", "phone", "card", "iban", "ip_address", "url_token", "order_number"]] = [
-        "email",
-        "phone",
-        "card",
-        "iban",
-        "ip_address",
-        "url_token",
-    ]
-    """Personal data replaced by placeholders such as [EMAIL_1]."""
-    public_contacts: list[str] = []
-    """Your own addresses and numbers, never redacted; "@example.com" stands for all of a domain. Those in `documents`
-    are known."""
-    order_number_pattern: str = r"\b[A-Z]{2,4}-\d{4,10}\b"
-    """What an order number looks like (used when `redact` names `order_number`)."""
-    validation_fraction: Fraction = 0.1
-    """Share of conversations for validation."""
-    test_fraction: Fraction = 0.1
-    """Share of conversations held out for the test, unless `test` names files."""
-    max_test_examples: Count = 200
-    """At most so many test examples, a seeded sample of the rest is set aside."""
-    group_by: str = ""
-    """Metadata field (such as `customer`) whose conversations stay in one split. Empty: none."""
-    seed: int = 0
-    """Seed of sampling and splitting."""
 
 
 class TrainSettings(Table):

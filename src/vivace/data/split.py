@@ -4,37 +4,46 @@ import hashlib
 import math
 from collections import Counter
 
-import msgspec
+import numpy as np
+from msgspec import Struct
 
-from vivace.config.settings import DataSettings
-from vivace.data.clusters import Links, link_near_duplicates
-from vivace.data.rows import Row, is_answer
-from vivace.data.steps.exact_duplicates import fingerprint
+from vivace.config.data import DataSettings
+from vivace.data.corpus import Corpus
+from vivace.data.duplicates.clusters import Links, link_near_duplicates
+from vivace.data.rows import is_answer
 from vivace.data.trail import StepTrail
-from vivace.domain import Split
+from vivace.domain import Example, Split
 from vivace.errors import ConfigError
 
 STEP = "split"
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+OUT = -1
+TRAIN, VALIDATION, TEST = range(3)
+_NAMES = {
+    "train": TRAIN, "training": TRAIN, "validation": VALIDATION, "valid": VALIDATION, "val": VALIDATION,
+    "dev": VALIDATION, "test": TEST,
+}  # fmt: skip
 
 
-class _Unit(msgspec.Struct):
-    """Rows that must not be parted, and the number in [0, 1) that decides where they go."""
+class _Units(Struct):
+    """Rows that must not be parted: for each unit its rows' key in [0, 1), intent and split."""
 
-    rows: list[Row]
-    place: float
-    intent: str
-    split: Split = "train"
+    members: np.ndarray
+    of_member: np.ndarray
+    place: np.ndarray
+    intents: list[str]
+    split: np.ndarray
 
 
-def assign(rows: list[Row], settings: DataSettings) -> tuple[list[Row], StepTrail]:
-    """Return the rows with their split.
+def assign(corpus: Corpus, settings: DataSettings, trail: StepTrail) -> np.ndarray:
+    """Return the split of each place (an index into `SPLITS`, `OUT` for rows that are out), dropping what cannot stay.
 
     Held-out rows are the test split; rows of their groups or near-duplicates of them leave as contamination. Without
     held-out rows `test_fraction` decides. Each unit (a group, or conversations nearly the same, or one conversation)
     goes where the hash of its key and the seed says: adding rows moves no others, except that a split or an intent
-    with enough conversations is never left without any.
+    with enough conversations is never left without any. Where rows name their validation split, that is obeyed.
     """
-    held_out = any(row.held_out for row in rows)
+    held_out = bool(corpus.columns.held_out[corpus.places()].any())
     test_fraction = 0.0 if held_out or settings.test else settings.test_fraction
     if test_fraction + settings.validation_fraction >= 1:
         raise ConfigError(
@@ -42,22 +51,34 @@ def assign(rows: list[Row], settings: DataSettings) -> tuple[list[Row], StepTrai
             "learn from.",
             "Together they must be below 1.",
         )
-    trail = StepTrail(STEP, rows_in=len(rows))
-    rows = _with_reference(rows, trail)
-    units = _units(rows, settings, trail)
-    for unit in units:
-        if unit.place < test_fraction:
-            unit.split = "test"
-        elif unit.place < test_fraction + settings.validation_fraction:
-            unit.split = "validation"
-    _fill(units, {"test": test_fraction, "validation": settings.validation_fraction})
-    splits = {row.example.id: unit.split for unit in units for row in unit.rows}
-    # Units without a row that stays hold none; held-out rows are in no unit.
-    kept = [_placed(row, splits) for row in rows if row.held_out or row.example.id in splits]
-    kept = _cap_test(kept, settings, trail)
-    trail.changes.update(row.example.split for row in kept)
-    trail.rows_out = len(kept)
-    return kept, trail
+    trail.rows_in = len(corpus)
+    intents, asked = _survey(corpus, settings, trail)
+    links = _links(corpus, settings)
+    _drop_contamination(corpus, links, settings, trail)
+    units = _units(corpus, links, settings, intents)
+    if VALIDATION in asked.values():
+        validation = {place for place, split in asked.items() if split == VALIDATION}
+        chosen = np.isin(units.members, list(validation))
+        units.split[np.unique(units.of_member[chosen])] = VALIDATION
+        fractions: dict[int, float] = {TEST: test_fraction}
+    else:
+        fractions = {TEST: test_fraction, VALIDATION: settings.validation_fraction}
+        units.split[units.place < test_fraction + settings.validation_fraction] = VALIDATION
+    units.split[units.place < test_fraction] = TEST
+    _fill(units, fractions)
+    splits = np.full(len(corpus.columns.held_out), OUT, dtype=np.int8)
+    splits[units.members] = units.split[units.of_member]
+    places = corpus.places()
+    splits[places[corpus.columns.held_out[places]]] = TEST
+    _cap_test(corpus, splits, settings, trail)
+    trail.rows_out = len(corpus)
+    return splits
+
+
+def named_split(example: Example, field: str) -> int | None:
+    """Return the split that a row itself names under `field`, None if it names none."""
+    value = example.metadata.get(field) if field else None
+    return _NAMES.get(value.strip().lower()) if isinstance(value, str) else None
 
 
 def place_of(key: str, seed: int) -> float:
@@ -66,99 +87,116 @@ def place_of(key: str, seed: int) -> float:
     return int.from_bytes(digest[:7], "big") / 2**56
 
 
-def _with_reference(rows: list[Row], trail: StepTrail) -> list[Row]:
-    kept: list[Row] = []
-    for row in rows:
+def _survey(corpus: Corpus, settings: DataSettings, trail: StepTrail) -> tuple[dict[int, str], dict[int, int]]:
+    """Drop rows without a reference; return the intents and the splits that rows name, by place."""
+    intents: dict[int, str] = {}
+    asked: dict[int, int] = {}
+    without: list[int] = []
+    known: dict[str, str] = {}
+    for place, row in corpus.rows():
         messages = row.example.messages
-        if messages and is_answer(messages[-1]) and any(message.role == "user" for message in messages):
-            kept.append(row)
-        else:
-            trail.drop(row, "does not end with an answer to a customer")
-    return kept
+        answered = messages and is_answer(messages[-1]) and any(message.role == "user" for message in messages)
+        if not (answered or row.is_query):
+            without.append(place)
+            continue
+        intent = row.example.metadata.get(settings.label.intent_field)
+        if isinstance(intent, str) and intent:
+            intents[place] = known.setdefault(intent, intent)
+        named = named_split(row.example, settings.split_field)
+        if named is not None:
+            asked[place] = named
+    for place in without:
+        corpus.drop(place, trail, "does not end with an answer to a customer")
+    return intents, asked
 
 
-def _units(rows: list[Row], settings: DataSettings, trail: StepTrail) -> list[_Unit]:
-    units: list[_Unit] = []
-    for members in _links(rows, settings).groups().values():
-        unit = [rows[member] for member in members]
-        test = next((row for row in unit if row.held_out), None)
-        learned = [row for row in unit if not row.held_out]
-        if test is not None:
-            for row in learned:
-                same = f"the same {settings.group_by} as" if row.group and row.group == test.group else "linked to"
-                trail.drop(row, "contamination", f"{same} held-out {test.example.id}")
-        elif learned:
-            units.append(_Unit(learned, place_of(_key(learned), settings.seed), _intent(learned[0])))
-    return units
-
-
-def _links(rows: list[Row], settings: DataSettings) -> Links:
-    near = "near_duplicates" not in settings.steps and settings.near_duplicate_threshold < 1
-    links = (
-        link_near_duplicates([row.example.messages for row in rows], settings.near_duplicate_threshold)
-        if near
-        else Links(len(rows))
-    )
-    _join_equal(links, [f"group {row.group}" if row.group else "" for row in rows])
-    if "exact_duplicates" not in settings.steps:
-        _join_equal(links, [fingerprint(row.example.messages) for row in rows])
+def _links(corpus: Corpus, settings: DataSettings) -> Links:
+    columns, places = corpus.columns, corpus.places()
+    if "near_duplicates" not in settings.steps and settings.near_duplicate_threshold < 1:
+        links = link_near_duplicates(corpus, settings.near_duplicate_threshold).links
+    else:
+        links = Links(len(columns.held_out))
+        links.join_equal(places, columns.fingerprints[places])
+    grouped = places[columns.groups[places] > 0]
+    links.join_equal(grouped, columns.groups[grouped])
     return links
 
 
-def _join_equal(links: Links, keys: list[str]) -> None:
-    first: dict[str, int] = {}
-    for place, key in enumerate(keys):
-        if key:
-            links.join(first.setdefault(key, place), place)
+def _drop_contamination(corpus: Corpus, links: Links, settings: DataSettings, trail: StepTrail) -> None:
+    columns, places = corpus.columns, corpus.places()
+    roots = links.roots()
+    tests: dict[int, int] = {}
+    for place in places[columns.held_out[places]]:
+        tests.setdefault(int(roots[place]), int(place))
+    learned = places[~columns.held_out[places]]
+    for place in map(int, learned[np.isin(roots[learned], list(tests))]):
+        test = tests[int(roots[place])]
+        same_group = columns.groups[place] and columns.groups[place] == columns.groups[test]
+        same = f"the same {settings.group_by} as" if same_group else "linked to"
+        corpus.drop(place, trail, "contamination", f"{same} held-out {corpus.row(test).example.id}")
 
 
-def _key(rows: list[Row]) -> str:
-    groups = [row.group for row in rows if row.group]
-    return f"group {min(groups)}" if groups else min(row.example.content_hash for row in rows)
+def _units(corpus: Corpus, links: Links, settings: DataSettings, intents: dict[int, str]) -> _Units:
+    columns, places = corpus.columns, corpus.places()
+    members = places[~columns.held_out[places]]
+    roots, of_member = np.unique(links.roots()[members], return_inverse=True)
+    hashes = np.ascontiguousarray(columns.hashes[members]).view(">u8").reshape(-1, 2)
+    order = np.lexsort((hashes[:, 1], hashes[:, 0], of_member))
+    firsts = order[np.searchsorted(of_member[order], np.arange(len(roots)))] if len(roots) else order
+    keys = [columns.hashes[members[first]].tobytes().hex() for first in firsts]
+    names = columns.group_names
+    for member, unit in zip(members, of_member, strict=True):
+        if code := int(columns.groups[member]):
+            name = f"group {names[code]}"
+            keys[unit] = min(keys[unit], name) if keys[unit].startswith("group ") else name
+    return _Units(
+        members=members,
+        of_member=of_member,
+        place=np.array([place_of(key, settings.seed) for key in keys]),
+        intents=[intents.get(int(root), "") for root in roots],
+        split=np.full(len(roots), TRAIN, dtype=np.int8),
+    )
 
 
-def _intent(row: Row) -> str:
-    intent = row.example.metadata.get("intent")
-    return intent if isinstance(intent, str) else ""
-
-
-def _fill(units: list[_Unit], fractions: dict[Split, float]) -> None:
+def _fill(units: _Units, fractions: dict[int, float]) -> None:
     """Give every split at least one unit of the whole and of each intent that is large enough for it."""
-    strata: dict[str, list[_Unit]] = {}
-    for unit in units:
-        if unit.intent:
-            strata.setdefault(unit.intent, []).append(unit)
+    strata: dict[str, list[int]] = {}
+    for unit, intent in enumerate(units.intents):
+        if intent:
+            strata.setdefault(intent, []).append(unit)
+    every = np.arange(len(units.split))
     for split, fraction in fractions.items():
         if fraction <= 0:
             continue
         for stratum in strata.values():
             if len(stratum) >= max(3, math.ceil(1 / fraction)):
-                _ensure(stratum, split)
-        if len(units) >= 3:
-            _ensure(units, split)
-    if units:
-        _ensure(units, "train")
+                _ensure(units, np.array(stratum), split)
+        if len(every) >= 3:
+            _ensure(units, every, split)
+    if len(every):
+        _ensure(units, every, TRAIN)
 
 
-def _ensure(units: list[_Unit], split: Split) -> None:
+def _ensure(units: _Units, among: np.ndarray, split: int) -> None:
     """Move the nearest unit of the largest split into `split`, if that has none."""
-    sizes = Counter(unit.split for unit in units)
+    sizes = Counter(map(int, units.split[among]))
     if not sizes[split]:
-        largest = max(sizes, key=lambda name: (sizes[name], name))
-        movable = sorted((unit for unit in units if unit.split == largest), key=lambda unit: unit.place)
-        movable[-1 if split == "train" else 0].split = split
+        largest = max(sizes, key=lambda code: (sizes[code], SPLITS[code]))
+        movable = among[units.split[among] == largest]
+        ordered = movable[np.argsort(units.place[movable], kind="stable")]
+        units.split[ordered[-1 if split == TRAIN else 0]] = split
 
 
-def _placed(row: Row, splits: dict[str, Split]) -> Row:
-    split: Split = "test" if row.held_out else splits[row.example.id]
-    return Row(msgspec.structs.replace(row.example, split=split), row.group, row.held_out)
-
-
-def _cap_test(rows: list[Row], settings: DataSettings, trail: StepTrail) -> list[Row]:
-    test = [row.example for row in rows if row.example.split == "test"]
-    ranked = sorted(test, key=lambda example: (place_of(f"test {example.content_hash}", settings.seed), example.id))
-    aside = {example.id for example in ranked[settings.max_test_examples :]}
-    for row in rows:
-        if row.example.id in aside:
-            trail.drop(row, "set aside: more than max_test_examples", f"{len(test)} > {settings.max_test_examples}")
-    return [row for row in rows if row.example.id not in aside]
+def _cap_test(corpus: Corpus, splits: np.ndarray, settings: DataSettings, trail: StepTrail) -> None:
+    test = np.flatnonzero(splits == TEST)
+    if len(test) <= settings.max_test_examples:
+        return
+    hashes = corpus.columns.hashes
+    ranked = sorted(
+        map(int, test), key=lambda place: (place_of(f"test {hashes[place].tobytes().hex()}", settings.seed), place)
+    )
+    for place in sorted(ranked[settings.max_test_examples :]):
+        splits[place] = OUT
+        corpus.drop(
+            place, trail, "set aside: more than max_test_examples", f"{len(test)} > {settings.max_test_examples}"
+        )

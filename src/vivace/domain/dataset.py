@@ -12,7 +12,8 @@ Split = Literal["train", "validation", "test"]
 class Example(Struct, frozen=True, omit_defaults=True):
     """One conversation of a dataset; the last assistant turn is the reference answer.
 
-    `id` and `content_hash` are given at first reading and never change; `source` is `file:line`.
+    `id` and `content_hash` are given at first reading and never change; `source` is `file:line`. `rejected` are the
+    turns that somebody liked less than the reference, `rating` is what somebody thought of it: 1 good, 0 bad.
     """
 
     id: str
@@ -22,6 +23,8 @@ class Example(Struct, frozen=True, omit_defaults=True):
     source: str = ""
     content_hash: str = ""
     metadata: dict[str, Any] = field(default_factory=dict)
+    rejected: tuple[Message, ...] = ()
+    rating: float | None = None
 
     @property
     def prompt(self) -> tuple[Message, ...]:

@@ -95,6 +95,7 @@ class Release(Struct, frozen=True):
     """An immutable folder that can be served: `path` holds `release.json`, `model/`, `scorecard.json`, `recipe.toml`.
 
     `id` is the hash of the folder's content; `candidate.model.path` is `path / "model"`.
+    `test_sha256` is the hash of the test examples' lines in the dataset that the scores are from.
     """
 
     id: str
@@ -103,3 +104,4 @@ class Release(Struct, frozen=True):
     candidate: Candidate
     scorecard: Scorecard
     parents: tuple[str, ...] = ()
+    test_sha256: str = ""

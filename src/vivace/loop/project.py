@@ -1,6 +1,7 @@
 """A user's project: its folder, settings and store."""
 
 import json
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -84,10 +85,22 @@ def open_project(
 def recipe(settings: Settings) -> str:
     """Return every setting as TOML, so that a release tells exactly how it was made."""
     lines: list[str] = []
-    for table, values in settings.model_dump(mode="json").items():
-        lines += ["", f"[{table}]"]
-        lines += [f"{key} = {_literal(value)}" for key, value in values.items()]
+    for name, values in settings.model_dump(mode="json").items():
+        _write_table(name, values, lines)
     return "\n".join(lines).lstrip() + "\n"
+
+
+def _write_table(name: str, values: dict[str, Any], lines: list[str]) -> None:
+    """Write a table's values, then the tables in it; a mapping that is no table of ours is written as one, too."""
+    lines += ["", f"[{name}]"]
+    lines += [f"{_key(key)} = {_literal(value)}" for key, value in values.items() if not isinstance(value, dict)]
+    for key, value in values.items():
+        if isinstance(value, dict):
+            _write_table(f"{name}.{_key(key)}", value, lines)
+
+
+def _key(key: str) -> str:
+    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else json.dumps(key, ensure_ascii=False)
 
 
 def _literal(value: Any) -> str:

@@ -53,6 +53,8 @@ class _Loop:
 
     def data(self) -> None:
         self.result.dataset = self.keep("data", stages.data(self.project))
+        if self.project.settings.data.augment.methods:
+            self.result.dataset = self.keep("augment", stages.augment(self.project, self.result.dataset))
 
     def train(self) -> None:
         self.result.base = stages.base_model(self.project)
@@ -119,7 +121,9 @@ class _Loop:
         parents |= {"bench": result.bench.id, "dataset": result.dataset.id}
         parents |= {item.name: item.model.artifact_id for item in result.candidates}
         try:
-            result.release = self.keep("release", stages.release(self.project, result.scorecards, parents))
+            result.release = self.keep(
+                "release", stages.release(self.project, result.scorecards, parents, result.dataset)
+            )
         except ReleaseRefused as refusal:
             result.refusal = str(refusal)
 

@@ -1,6 +1,7 @@
 """The stages of the loop, each asked of the store so that it runs only when something changed."""
 
 import asyncio
+from contextlib import AsyncExitStack
 from typing import Any
 
 import msgspec
@@ -29,6 +30,9 @@ def data(project: Project) -> Outcome:
 
     settings = project.settings.data
     files = input_files(settings, project.root)
+    corrections = project.root / settings.label.corrections
+    if corrections.is_file():
+        files.append(corrections)
     parents = {
         path.relative_to(project.root).as_posix() if path.is_relative_to(project.root) else str(path): project.digest(
             path
@@ -42,8 +46,79 @@ def data(project: Project) -> Outcome:
         return prepare(settings, project.root, workspace)
 
     return project.store.run(
-        "data", work, kind="dataset", settings=table(settings), parents=parents, progress=project.progress
+        "data",
+        work,
+        kind="dataset",
+        # How many processes clean, and what is made of the dataset later, does not change it.
+        settings={key: value for key, value in table(settings).items() if key not in ("workers", "augment")},
+        parents=parents,
+        progress=project.progress,
+        revision=2,
     )
+
+
+def augment(project: Project, dataset: Artifact) -> Outcome:
+    """Add synthetic conversations to the training split."""
+    settings = project.settings.data
+    methods = set(settings.augment.methods)
+    writer = _writer(project) if methods & {"paraphrase", "from_documents"} else None
+
+    def work(workspace: Workspace) -> dict[str, Any]:
+        return asyncio.run(_augment(project, dataset, writer, workspace))
+
+    parents = {"dataset": dataset.id}
+    if writer is not None:
+        parents["model"] = writer.model.artifact_id or project.digest(writer.model.path)
+    return project.store.run(
+        "augment",
+        work,
+        kind="dataset",
+        settings={
+            "augment": table(settings.augment),
+            "embedder": settings.label.embedder,
+            "classes": [settings.balance.by, settings.label.intent_field],
+            "languages": settings.languages,
+            "system": project.settings.project.system,
+            "seed": settings.seed,
+        },
+        parents=parents,
+        progress=project.progress,
+    )
+
+
+def _writer(project: Project) -> Candidate:
+    """Return the model that writes synthetic conversations, on the engine the loop serves with."""
+    from vivace.models import resolve
+
+    name = project.settings.data.augment.model
+    base = base_model(project) if not name else resolve(name, progress=project.progress, root=project.root)
+    exported, _reused = export(project, base, BASE_EXPORT)
+    return candidate(project, "writer", exported)
+
+
+async def _augment(
+    project: Project, dataset: Artifact, writer: Candidate | None, workspace: Workspace
+) -> dict[str, Any]:
+    from vivace.data.augment.stage import augment as make_synthetic
+    from vivace.data.card.page import write_card_page
+    from vivace.engines import open_engine
+    from vivace.index.embedders import open_embedder
+
+    settings = project.settings.data
+    needs = set(settings.augment.methods) - {"noise"}
+    embedder = open_embedder(settings.label.embedder, progress=project.progress) if needs else None
+    system = project.settings.project.system
+    async with AsyncExitStack() as stack:
+        engine = None
+        if writer is not None:
+            threads = project.settings.serve.threads
+            engine = await stack.enter_async_context(open_engine(writer.engine, writer.model, threads=threads))
+        made = await make_synthetic(
+            dataset.path, settings, workspace, responder=engine, embedder=embedder, system=system
+        )
+        write_card_page(workspace.out, root=project.root)
+        counts = {name: dataset.facts[name] + made["synthetic"] for name in ("examples", "train")}
+        return dataset.facts | made | counts
 
 
 def train(project: Project, dataset: Artifact, base: Model) -> Outcome:
@@ -178,7 +253,7 @@ def bench(project: Project, items: list[Candidate], dataset: Artifact) -> Outcom
     )
 
 
-def release(project: Project, scorecards: list[Scorecard], parents: dict[str, str]) -> Outcome:
+def release(project: Project, scorecards: list[Scorecard], parents: dict[str, str], dataset: Artifact) -> Outcome:
     """Pass the gate and write the release; raises `ReleaseRefused`."""
     from vivace.release import choose, judge, write_release
 
@@ -189,7 +264,9 @@ def release(project: Project, scorecards: list[Scorecard], parents: dict[str, st
     text = recipe(project.settings)
 
     def work(workspace: Workspace) -> dict[str, Any]:
-        write_release(workspace.out, name, chosen, verdicts, objective, text, tuple(sorted(parents.values())))
+        made_from = tuple(sorted(parents.values()))
+        sealed = dataset.facts.get("test_sha256", "")
+        write_release(workspace.out, name, chosen, verdicts, objective, text, made_from, sealed)
         return {"candidate": chosen.candidate.name, "name": name}
 
     return project.store.run(

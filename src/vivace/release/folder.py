@@ -21,6 +21,7 @@ class _Card(msgspec.Struct, frozen=True):
     name: str
     objective: Objective
     parents: tuple[str, ...]
+    test_sha256: str = ""
 
 
 def write_release(
@@ -31,13 +32,17 @@ def write_release(
     objective: Objective,
     recipe: str,
     parents: tuple[str, ...],
+    test_sha256: str = "",
 ) -> None:
-    """Fill `out` with `release.json`, `model/`, `scorecard.json`, `verdicts.json` and `recipe.toml`."""
+    """Fill `out` with `release.json`, `model/`, `scorecard.json`, `verdicts.json` and `recipe.toml`.
+
+    `test_sha256` is the hash of the test examples that the scores are from.
+    """
     model = card.candidate.model
     guard_disk(out, sum(path.stat().st_size for path in model.path.rglob("*") if path.is_file()))
     with disk_errors(out):
         shutil.copytree(model.path, out / "model", dirs_exist_ok=True)
-    told = _Card(format=FORMAT, name=name, objective=objective, parents=parents)
+    told = _Card(format=FORMAT, name=name, objective=objective, parents=parents, test_sha256=test_sha256)
     portable = msgspec.structs.replace(card, candidate=_relocate(card.candidate, Path("model")))
     for file, content in (("release.json", told), ("scorecard.json", portable), ("verdicts.json", verdicts)):
         write_atomic(out / file, msgspec.json.format(msgspec.json.encode(content, enc_hook=str), indent=1))
@@ -70,6 +75,7 @@ def open_release(folder: Path, *, verify: bool = True) -> Release:
         candidate=candidate,
         scorecard=msgspec.structs.replace(card, candidate=candidate),
         parents=told.parents,
+        test_sha256=told.test_sha256,
     )
 
 

@@ -1,9 +1,10 @@
-"""Examples as JSON Lines."""
+"""Examples, and other rows, as JSON Lines."""
 
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -11,18 +12,29 @@ from vivace.domain import Example, Split
 from vivace.errors import DataError
 from vivace.store.files import disk_errors, sync_folder
 
+_ENCODER = msgspec.json.Encoder(order="deterministic")
+
+
+def encode_line(row: Any) -> bytes:
+    """Return a row as a line of JSON, the same bytes for the same row."""
+    return _ENCODER.encode(row) + b"\n"
+
 
 def write_examples(path: Path, examples: Iterable[Example]) -> int:
     """Write one example a line, whole or not at all, and return how many."""
+    return write_lines(path, map(encode_line, examples))
+
+
+def write_lines(path: Path, lines: Iterable[bytes]) -> int:
+    """Write lines as they come, the file whole or not at all, and return how many."""
     count = 0
-    encoder = msgspec.json.Encoder(order="deterministic")
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
             with os.fdopen(handle, "wb") as file:
-                for example in examples:
-                    file.write(encoder.encode(example) + b"\n")
+                for line in lines:
+                    file.write(line)
                     count += 1
                 file.flush()
                 os.fsync(file.fileno())

@@ -19,8 +19,10 @@ class _HeadLoss(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, labels: Tensor, learning: bool) -> tuple[Tensor, Tensor]:
-        """Return the summed loss and how many labels were the likeliest token; shapes (N, H), (V, H), (N,)."""
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, labels: Tensor, shares: Tensor | None, learning: bool
+    ) -> tuple[Tensor, Tensor]:
+        """Return the summed loss and how many labels were the likeliest token; shapes (N, H), (V, H), (N,), (N,)."""
         wants_hidden = learning and ctx.needs_input_grad[0]
         wants_weight = learning and ctx.needs_input_grad[1]
         weight_now = weight.to(hidden.dtype)
@@ -37,11 +39,13 @@ class _HeadLoss(torch.autograd.Function):
             logits -= top
             said = logits.gather(1, gold)
             scale = logits.exp_().sum(dim=-1, keepdim=True)
-            total += (scale.log() - said).sum()
+            share = None if shares is None else shares[start : start + size, None]
+            losses = scale.log() - said
+            total += (losses if share is None else losses * share).sum()
             if wants_hidden or wants_weight:
                 logits /= scale
                 logits.scatter_add_(1, gold, torch.full_like(scale, -1.0))
-                error = logits.to(hidden.dtype)
+                error = (logits if share is None else logits * share).to(hidden.dtype)
                 if d_hidden is not None:
                     d_hidden[start : start + size] = error @ weight_now
                 if d_weight is not None:
@@ -51,7 +55,7 @@ class _HeadLoss(torch.autograd.Function):
         return total.float(), right
 
     @staticmethod
-    def backward(ctx: Any, d_total: Tensor, _d_right: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+    def backward(ctx: Any, d_total: Tensor, _d_right: Tensor) -> tuple[Tensor | None, ...]:
         """Scale the gradients that the forward pass has left."""
         d_hidden, d_weight = ctx.saved_tensors
         return (
@@ -59,19 +63,22 @@ class _HeadLoss(torch.autograd.Function):
             None if d_weight is None else d_weight * d_total.to(d_weight.dtype),
             None,
             None,
+            None,
         )
 
 
-def head_loss(hidden: Tensor, weight: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+def head_loss(hidden: Tensor, weight: Tensor, labels: Tensor, shares: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Return the summed cross entropy of the next tokens and how many were guessed, for rows of hidden states.
 
     `hidden` is (B, T, H), `labels` (B, T) with -100 where nothing is learned; position t predicts label t + 1.
+    `shares` (B,) is how much each row counts.
     """
     following = labels[:, 1:]
     learned = following != IGNORED
     apply: Any = _HeadLoss.apply
     with torch.autocast(hidden.device.type, enabled=False):
-        total, right = apply(hidden[:, :-1][learned], weight, following[learned], torch.is_grad_enabled())
+        spread = None if shares is None else shares[:, None].expand_as(following)[learned]
+        total, right = apply(hidden[:, :-1][learned], weight, following[learned], spread, torch.is_grad_enabled())
     return total, right
 
 

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import msgspec
 from msgspec import Struct
 
 from vivace.domain import Example, Message
@@ -21,10 +22,14 @@ ENDLESS = "no answer is closed by an end token"
 
 
 class Row(Struct, frozen=True):
-    """One conversation as the model reads it; `labels` repeats the ids to learn and holds -100 elsewhere."""
+    """One conversation as the model reads it; `labels` repeats the ids to learn and holds -100 elsewhere.
+
+    `share` is how much it counts in the loss, beside the others' 1.
+    """
 
     ids: tuple[int, ...]
     labels: tuple[int, ...]
+    share: float = 1.0
 
     @property
     def learned(self) -> int:
@@ -67,10 +72,16 @@ def encode_examples(
             dropped[str(reason)] += 1
             continue
         shortened += kept is not turns
-        rows.append(row)
+        rows.append(msgspec.structs.replace(row, share=share_of(example)))
     if not rows:
         _refuse(split, count, dropped, max_length)
     return Encoded(tuple(rows), shortened, dict(dropped))
+
+
+def share_of(example: Example) -> float:
+    """Return how much an example counts in the loss: the `loss_weight` that balancing gave it, else 1."""
+    weight = example.metadata.get("loss_weight", 1.0)
+    return float(weight) if isinstance(weight, int | float) and not isinstance(weight, bool) and weight > 0 else 1.0
 
 
 def with_system(messages: Sequence[Message], system: str) -> tuple[Message, ...]:

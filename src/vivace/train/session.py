@@ -58,7 +58,11 @@ def make_trainer(
         model=model,
         args=_arguments(plan, settings, dtype, scratch),
         train_dataset=Dataset.from_dict(
-            {"input_ids": [row.ids for row in rows], "labels": [row.labels for row in rows]}
+            {
+                "input_ids": [row.ids for row in rows],
+                "labels": [row.labels for row in rows],
+                "share": [row.share for row in rows],
+            }
         ),
         processing_class=_tokenizer(base, model.config),
     )

@@ -121,13 +121,16 @@ class ChatTrainer(SFTTrainer):
         labels = inputs["labels"]
         learned = int((labels[:, 1:] != IGNORED).sum())
         if not self.plain_head:
-            outputs = model(**inputs, use_cache=False, fused_lm_head=True)
-            return -outputs.log_probs.sum(), int(outputs.is_top1.sum()), learned
+            given = {name: value for name, value in inputs.items() if name != "shares"}
+            outputs = model(**given, use_cache=False, fused_lm_head=True)
+            shares = inputs.get("shares")
+            said = outputs.log_probs if shares is None else outputs.log_probs * shares[:, None]
+            return -said.sum(), int(outputs.is_top1.sum()), learned
         inner = self._bare(model)
         hidden = backbone(inner)(
             input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], use_cache=False
         ).last_hidden_state
-        total, right = head_loss(hidden, inner.get_output_embeddings().weight, labels)
+        total, right = head_loss(hidden, inner.get_output_embeddings().weight, labels, inputs.get("shares"))
         return total, int(right), learned
 
     def _tick(self) -> float:
@@ -147,7 +150,10 @@ class ChatTrainer(SFTTrainer):
             ids[i, :size] = torch.tensor(row["input_ids"])
             labels[i, :size] = torch.tensor(row["labels"])
             mask[i, :size] = 1
-        return {"input_ids": ids, "attention_mask": mask, "labels": labels}
+        batch = {"input_ids": ids, "attention_mask": mask, "labels": labels}
+        if any(row["share"] != 1.0 for row in rows):
+            batch["shares"] = torch.tensor([row["share"] for row in rows])
+        return batch
 
     def _bare(self, model: Any) -> Any:
         inner = self.accelerator.unwrap_model(model)
@@ -223,4 +229,4 @@ def diverged(step: int, learning_rate: float) -> ModelError:
 
 
 def _columns(row: Row) -> dict[str, Any]:
-    return {"input_ids": row.ids, "labels": row.labels}
+    return {"input_ids": row.ids, "labels": row.labels, "share": row.share}

@@ -8,11 +8,13 @@ from typing import Any
 
 import msgspec
 
-from vivace.config.settings import DataSettings
+from vivace.config.data import DataSettings
 from vivace.data.privacy.contact import find_emails, find_ip_addresses, find_url_tokens
+from vivace.data.privacy.fields import fields_of
 from vivace.data.privacy.payment import find_cards, find_ibans
+from vivace.data.privacy.person import Names
 from vivace.data.privacy.phone import MIN_DIGITS, find_known, find_phones
-from vivace.data.privacy.spans import Finder, Span
+from vivace.data.privacy.spans import Finder, Span, digits_in
 from vivace.domain import Example, Message, ToolCall
 from vivace.errors import ConfigError
 
@@ -24,6 +26,7 @@ _FINDERS: dict[str, tuple[Finder, int]] = {
     "card": (find_cards, 13),
     "ip_address": (find_ip_addresses, 1),
 }
+_NO_NAMES = Names()
 _PLACEHOLDER = re.compile(r"\[([A-Z]+(?:_[A-Z]+)*)_(\d+)\]")
 
 
@@ -48,18 +51,34 @@ class Redactor:
         """Return a redactor with no values known yet."""
         return Conversation(self)
 
-    def find(self, text: str, before: str = "", known: Set[str] = frozenset()) -> list[tuple[str, Span]]:
+    def may_hold(self, text: str) -> bool:
+        """Tell whether a text can hold personal data other than names, by the cheapest tests."""
+        return (
+            digits_in(text) > 0
+            or "@" in text
+            or "://" in text
+            or ("." in text and "www." in text.lower())
+            or "eyJ" in text
+            or "order_number" in self.kinds
+        )
+
+    def find(
+        self, text: str, before: str = "", known: Set[str] = frozenset(), names: Names = _NO_NAMES
+    ) -> list[tuple[str, Span]]:
         """Return kind and place of all personal data in the order it stands.
 
-        `before` is the turn before this one, `known` the values of telephone numbers found in other turns.
+        `before` is the turn before this one, `known` the values of telephone numbers found in other turns, `names` the
+        people of the conversation.
         """
+        if not names and not self.may_hold(text):
+            return []
         taken: list[tuple[str, Span]] = []
         # Placeholders of an earlier redaction are left alone.
-        blocked = [Span(match.start(), match.end(), "") for match in _PLACEHOLDER.finditer(text)]
-        for kind, spans in self._all(text, before, known):
+        blocked = [(match.start(), match.end()) for match in _PLACEHOLDER.finditer(text)] if "[" in text else []
+        for kind, spans in self._all(text, before, known, names):
             for span in spans:
-                if not any(span.start < other.end and other.start < span.end for other in blocked):
-                    blocked.append(span)
+                if not any(span.start < end and start < span.end for start, end in blocked):
+                    blocked.append((span.start, span.end))
                     if kind in self.kinds and not self._is_public(kind, span.value):
                         taken.append((kind, span))
         return sorted(taken, key=lambda item: item[1].start)
@@ -69,25 +88,25 @@ class Redactor:
 
     def text(self, text: str) -> str:
         """Return a text with placeholders, as a conversation of its own."""
-        return self.conversation().text(text)
+        return self.conversation().example(Example("", (Message("user", text),))).messages[0].content
 
-    def _all(self, text: str, before: str, known: Set[str]) -> Iterator[tuple[str, Iterable[Span]]]:
-        digits = sum(map(text.count, "0123456789"))
+    def _all(self, text: str, before: str, known: Set[str], names: Names) -> Iterator[tuple[str, Iterable[Span]]]:
+        digits = digits_in(text)
         for kind, (finder, least_digits) in _FINDERS.items():
             if digits >= least_digits:
                 yield kind, finder(text)
         # Order numbers are no telephone numbers, whether they are redacted or not.
-        yield (
-            "order_number",
-            (
-                Span(match.start(), match.end(), match[0].casefold())
-                for match in self._order_number.finditer(text)
-                if match[0]
-            ),
-        )
+        if digits >= MIN_DIGITS or "order_number" in self.kinds:
+            yield "order_number", self._order_numbers(text)
         if digits >= MIN_DIGITS:
             yield "phone", find_phones(text, before)
             yield "phone", find_known(text, known)
+        yield "person", names.find(text, before)
+
+    def _order_numbers(self, text: str) -> Iterator[Span]:
+        for match in self._order_number.finditer(text):
+            if match[0]:
+                yield Span(match.start(), match.end(), match[0].casefold())
 
 
 class Conversation:
@@ -98,33 +117,57 @@ class Conversation:
         self._numbers: dict[str, dict[str, int]] = {}
         self._last: Counter[str] = Counter()
         self._known_phones: set[str] = set()
+        self._names = Names()
         self.counts: Counter[str] = Counter()
 
     def example(self, example: Example) -> Example:
-        """Return the example with personal data replaced in turns, tool calls and metadata."""
-        self._reserve(message.content for message in example.messages)
-        self._learn_phones(example.messages)
-        messages: list[Message] = []
+        """Return the example with personal data replaced in turns, rejected turns, tool calls and metadata."""
+        turns = (*example.messages, *example.rejected)
+        self._reserve(message.content for message in turns)
+        if "person" in self._redactor.kinds:
+            self._learn_names(example)
+        found = self._learn_phones(example)
+        messages = self._turns(example.messages, found)
+        rejected = self._turns(example.rejected, found[len(messages) :])
+        metadata = self.value(example.metadata)
+        if (messages, rejected, metadata) == (example.messages, example.rejected, example.metadata):
+            return example
+        return msgspec.structs.replace(example, messages=messages, rejected=rejected, metadata=metadata)
+
+    def text(self, text: str, before: str = "") -> str:
+        """Return a text with placeholders.
+
+        What stood beside a number and hid it from the patterns may be a placeholder now, so rounds go on until nothing
+        is found.
+        """
+        while found := self._redactor.find(text, before, self._known_phones, self._names):
+            text = self._replace(text, found)
+        return text
+
+    def _turns(self, messages: tuple[Message, ...], may_hold: list[bool]) -> tuple[Message, ...]:
+        """Return messages with placeholders; those that surely hold nothing stay."""
+        redacted = []
         before = ""
-        for message in example.messages:
-            messages.append(
-                msgspec.structs.replace(
+        for message, holds in zip(messages, may_hold, strict=False):
+            if message.role == "tool":
+                content = self._data(message.content)
+            else:
+                content = self.text(message.content, before) if holds else message.content
+            before = message.content or before
+            if message.name or message.tool_calls or content != message.content:
+                message = msgspec.structs.replace(
                     message,
-                    content=self._data(message.content)
-                    if message.role == "tool"
-                    else self.text(message.content, before),
+                    content=content,
                     name=None if message.name is None else self.text(message.name),
                     tool_calls=tuple(self._call(call) for call in message.tool_calls),
                 )
-            )
-            before = message.content or before
-        return msgspec.structs.replace(example, messages=tuple(messages), metadata=self.value(example.metadata))
+            redacted.append(message)
+        return tuple(redacted)
 
-    def text(self, text: str, before: str = "") -> str:
-        """Return a text with placeholders."""
+    def _replace(self, text: str, found: list[tuple[str, Span]]) -> str:
         parts: list[str] = []
         place = 0
-        for kind, span in self._redactor.find(text, before, self._known_phones):
+        for kind, span in found:
             parts += [text[place : span.start], self._placeholder(kind, span.value)]
             place = span.end
         return "".join([*parts, text[place:]])
@@ -144,6 +187,8 @@ class Conversation:
 
     def _data(self, text: str) -> str:
         """Return a text that may be JSON with placeholders, still JSON if it was."""
+        if not self._names and "\\" not in text and not self._redactor.may_hold(text):
+            return text
         try:
             data = json.loads(text)
         except (ValueError, RecursionError):
@@ -157,17 +202,42 @@ class Conversation:
         function = msgspec.structs.replace(call.function, arguments=self._data(call.function.arguments))
         return msgspec.structs.replace(call, function=function)
 
-    def _learn_phones(self, messages: Iterable[Message]) -> None:
-        """Remember the telephone numbers that their surroundings tell, to find them where nothing tells."""
-        before = ""
-        for message in messages:
-            found = self._redactor.find(message.content, before)
-            self._known_phones.update(span.value for kind, span in found if kind == "phone")
-            before = message.content or before
+    def _learn_phones(self, example: Example) -> list[bool]:
+        """Remember the telephone numbers that their surroundings tell, to find them where nothing tells.
+
+        Return for each turn whether it may hold personal data.
+        """
+        turns: list[Message] = []
+        found: list[bool] = []
+        for side in (example.messages, example.rejected):
+            before = ""
+            for message in side:
+                found.append(self._learn_from(message.content, before))
+                turns.append(message)
+                before = message.content or before
+        for key, text in fields_of(example, lambda text: digits_in(text) >= MIN_DIGITS):
+            self._learn_from(text, key.replace("_", " "))
+        if not self._names and not self._known_phones:
+            return found
+        return [
+            finds or bool(self._names) or digits_in(message.content) >= MIN_DIGITS
+            for message, finds in zip(turns, found, strict=True)
+        ]
+
+    def _learn_from(self, text: str, before: str) -> bool:
+        finds = self._redactor.find(text, before)
+        self._known_phones.update(span.value for kind, span in finds if kind == "phone")
+        return bool(finds)
+
+    def _learn_names(self, example: Example) -> None:
+        self._names.learn(example.messages)
+        self._names.learn(example.rejected)
+        for key, text in fields_of(example, lambda text: "ame" in text.lower()):
+            self._names.add_value(key, text)
 
     def _reserve(self, texts: Iterable[str]) -> None:
         for text in texts:
-            for match in _PLACEHOLDER.finditer(text):
+            for match in _PLACEHOLDER.finditer(text) if "[" in text else ():
                 kind = match[1].lower()
                 self._last[kind] = max(self._last[kind], int(match[2]))
 
@@ -196,7 +266,10 @@ def veil(text: str, redactor: Redactor) -> str:
     """Return a text whose personal data and long numbers show their shape only, for samples of what was found."""
     parts: list[str] = []
     place = 0
-    for _kind, span in redactor.find(text):
+    names = Names()
+    if "person" in redactor.kinds:
+        names.learn([Message("user", text)])
+    for _kind, span in redactor.find(text, names=names):
         parts += [text[place : span.start], re.sub(r"[^\W_]", "•", text[span.start : span.end])]
         place = span.end
     return re.sub(r"\d{7,}", lambda match: "•" * len(match[0]), "".join([*parts, text[place:]]))

@@ -19,3 +19,8 @@ Finder = Callable[[str], Iterator[Span]]
 def digits_of(text: str) -> str:
     """Return the ASCII digits of a text."""
     return "".join(char for char in text if "0" <= char <= "9")
+
+
+def digits_in(text: str) -> int:
+    """Return how many ASCII digits a text has."""
+    return sum(map(text.count, "0123456789"))

@@ -6,10 +6,9 @@ from collections import Counter
 from functools import cache
 from typing import Any
 
-import msgspec
-
-from vivace.config.settings import DataSettings
+from vivace.config.data import DataSettings
 from vivace.data.rows import Row
+from vivace.data.steps import CleanRow, RowStep
 from vivace.data.trail import StepTrail
 
 _BREAKS = "br|p|div|li|ul|ol|tr|table|h[1-6]|hr|blockquote|section|article|header|footer|pre"
@@ -29,26 +28,28 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 MAX_ROUNDS = 4
 
 
-def clean(rows: list[Row], settings: DataSettings, trail: StepTrail) -> list[Row]:
+def _open(_settings: DataSettings) -> CleanRow:
+    return clean
+
+
+def clean(row: Row, trail: StepTrail) -> Row:
     """Repair every turn but tool results, whose text is data."""
-    kept: list[Row] = []
-    for row in rows:
-        counts: Counter[str] = Counter()
-        sample: tuple[str, str] | None = None
-        messages = []
-        for message in row.example.messages:
-            text = message.content
-            if text and message.role != "tool":
-                text, found = repair(text)
-                counts.update(found)
-                if found and sample is None:
-                    sample = (message.content, text)
-            messages.append(message if text == message.content else msgspec.structs.replace(message, content=text))
-        if sample:
-            trail.change(row, dict(counts), *sample)
-            row = row.with_messages(tuple(messages))
-        kept.append(row)
-    return kept
+    counts: Counter[str] = Counter()
+    changed, before, after = row.with_texts(lambda text: _repaired(text, counts))
+    if counts:
+        trail.change(row, dict(counts), before, after)
+    return changed
+
+
+def _repaired(text: str, counts: Counter[str]) -> str:
+    if text.isascii() and "<" not in text and "&" not in text and not _CONTROL.search(text):
+        return text
+    text, found = repair(text)
+    counts.update(found)
+    return text
+
+
+STEP = RowStep(_open)
 
 
 def repair(text: str) -> tuple[str, dict[str, int]]:

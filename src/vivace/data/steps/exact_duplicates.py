@@ -1,39 +1,37 @@
 """Keep one of conversations that say the same words in the same turns."""
 
-import hashlib
+import numpy as np
 
-from vivace.config.settings import DataSettings
-from vivace.data.clusters import words_of
-from vivace.data.rows import Row
+from vivace.config.data import DataSettings
+from vivace.data.corpus import Corpus
+from vivace.data.steps import CorpusStep, Sweep
 from vivace.data.trail import StepTrail
-from vivace.domain import Message
 
 
-def clean(rows: list[Row], settings: DataSettings, trail: StepTrail) -> list[Row]:
+def _open(_settings: DataSettings) -> Sweep:
+    return clean
+
+
+def clean(corpus: Corpus, trail: StepTrail) -> None:
     """Keep the first of each; a row that a held-out row repeats leaves as contamination, held-out rows stay."""
-    held_out: dict[str, Row] = {}
-    fingerprints = [fingerprint(row.example.messages) for row in rows]
-    for row, print_ in zip(rows, fingerprints, strict=True):
-        if row.held_out and held_out.setdefault(print_, row) is not row:
+    columns = corpus.columns
+    places = corpus.places()
+    _values, first, same = np.unique(columns.fingerprints[places], return_index=True, return_inverse=True)
+    held_out: dict[int, int] = {}
+    for index in np.flatnonzero(columns.held_out[places]):
+        if held_out.setdefault(int(same[index]), int(places[index])) != places[index]:
             trail.changes["held-out duplicates kept"] += 1
-    first: dict[str, Row] = {}
-    kept: list[Row] = []
-    for row, print_ in zip(rows, fingerprints, strict=True):
-        if row.held_out:
-            kept.append(row)
-        elif print_ in held_out:
-            trail.drop(row, "contamination", f"the same as held-out {held_out[print_].example.id}")
-        elif print_ in first:
-            trail.drop(row, "exact duplicate", f"the same as {first[print_].example.id}")
+    repeated = np.flatnonzero(first[same] != np.arange(len(places)))
+    contaminated = np.flatnonzero(np.isin(same, list(held_out)))
+    for index in np.union1d(repeated, contaminated):
+        place, value = int(places[index]), int(same[index])
+        if columns.held_out[place]:
+            continue
+        if value in held_out:
+            corpus.drop(place, trail, "contamination", f"the same as held-out {corpus.row(held_out[value]).example.id}")
         else:
-            first[print_] = row
-            kept.append(row)
-    return kept
+            kept = corpus.row(int(places[first[value]])).example.id
+            corpus.drop(place, trail, "exact duplicate", f"the same as {kept}")
 
 
-def fingerprint(messages: tuple[Message, ...]) -> str:
-    """Return the hash of who said which words; case, punctuation, system prompt and tool traffic do not count."""
-    digest = hashlib.sha256()
-    for role, words in words_of(messages):
-        digest.update(f"{role} {' '.join(words)}\n".encode())
-    return digest.hexdigest()
+STEP = CorpusStep(_open)

@@ -2,11 +2,12 @@
 
 import re
 from collections.abc import Set
-from functools import cache
+from functools import cache, lru_cache, partial
 from typing import Any
 
-from vivace.config.settings import DataSettings
+from vivace.config.data import DataSettings
 from vivace.data.rows import Row
+from vivace.data.steps import CleanRow, RowStep
 from vivace.data.trail import StepTrail
 from vivace.errors import ConfigError
 
@@ -19,26 +20,30 @@ MAX_WANTED_WHEN_SHORT = 0.1
 _PLACEHOLDER = re.compile(r"\[[A-Z_]+_\d+\]|https?://\S+|\S+@\S+|\d+")
 
 
-def clean(rows: list[Row], settings: DataSettings, trail: StepTrail) -> list[Row]:
-    """Drop conversations whose customer surely writes in another language; when in doubt, keep."""
-    wanted = {code.lower() for code in settings.languages}
+def _open(settings: DataSettings) -> CleanRow:
     for code in settings.languages:
         if not re.fullmatch(r"[A-Za-z]{2,3}", code):
             raise ConfigError(f"languages: {code!r} is not a language code.", 'Write ISO 639-1 codes, such as "en".')
+    return partial(clean, wanted=frozenset(code.lower() for code in settings.languages))
+
+
+def clean(row: Row, trail: StepTrail, *, wanted: frozenset[str]) -> Row | None:
+    """Drop a conversation whose customer surely writes in another language; when in doubt, keep."""
     if not wanted:
-        return rows
-    kept: list[Row] = []
-    for row in rows:
-        text = " ".join(message.content for message in row.example.messages if message.role == "user")
-        code, score = detect(text, wanted)
-        if code and code not in wanted:
-            trail.drop(row, f"language {code}", f"score {score:.2f}")
-        else:
-            kept.append(row)
-            trail.changes[f"kept as {code or 'undecided'}"] += 1
-    return kept
+        return row
+    text = " ".join(message.content for message in row.example.messages if message.role == "user")
+    code, score = detect(text, wanted)
+    if code and code not in wanted:
+        trail.drop(row, f"language {code}", f"score {score:.2f}")
+        return None
+    trail.changes[f"kept as {code or 'undecided'}"] += 1
+    return row
 
 
+STEP = RowStep(_open)
+
+
+@lru_cache(maxsize=2048)
 def detect(text: str, wanted: Set[str] = frozenset()) -> tuple[str, float]:
     """Return the language code and its score, or ("", score) when that is too uncertain.
 

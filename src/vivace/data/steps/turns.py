@@ -2,32 +2,43 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 
 import msgspec
 
-from vivace.config.settings import DataSettings
+from vivace.config.data import DataSettings
 from vivace.data.rows import Row, is_answer, is_turn, render
+from vivace.data.steps import CleanRow, RowStep
 from vivace.data.trail import StepTrail
 from vivace.domain import Message
 
 Counts = Counter[str]
 
 
-def clean(rows: list[Row], settings: DataSettings, trail: StepTrail) -> list[Row]:
-    """Put the turns in order, cut what has no answer, drop what is then too short."""
-    kept: list[Row] = []
-    for row in rows:
-        counts: Counts = Counter()
-        messages = arrange(row.example.messages, settings.max_turns, counts)
-        reason, detail = _fault(messages, settings.min_turns)
-        if reason:
-            trail.drop(row, reason, detail)
-            continue
-        if messages != row.example.messages:
-            trail.change(row, dict(counts), render(row.example.messages), render(messages))
-            row = row.with_messages(messages)
-        kept.append(row)
-    return kept
+def _open(settings: DataSettings) -> CleanRow:
+    return partial(clean, min_turns=settings.min_turns, max_turns=settings.max_turns)
+
+
+def clean(row: Row, trail: StepTrail, *, min_turns: int, max_turns: int) -> Row | None:
+    """Put the turns in order, cut what has no answer, drop what is then too short.
+
+    A row that has no assistant's turn at all is a query (such as a labeled intent): it stays as it is.
+    """
+    if row.is_query:
+        return row
+    counts: Counts = Counter()
+    messages = arrange(row.example.messages, max_turns, counts)
+    reason, detail = _fault(messages, min_turns)
+    if reason:
+        trail.drop(row, reason, detail)
+        return None
+    if messages == row.example.messages:
+        return row
+    trail.change(row, dict(counts), render(row.example.messages), render(messages))
+    return row.with_messages(messages)
+
+
+STEP = RowStep(_open)
 
 
 def arrange(messages: tuple[Message, ...], max_turns: int, counts: Counts) -> tuple[Message, ...]:

@@ -2,10 +2,9 @@
 
 import re
 
-import msgspec
-
-from vivace.config.settings import DataSettings
+from vivace.config.data import DataSettings
 from vivace.data.rows import Row
+from vivace.data.steps import CleanRow, RowStep
 from vivace.data.trail import StepTrail
 
 _INVISIBLE = re.compile("[\u200b\u2060\ufeff\u00ad]")
@@ -15,20 +14,20 @@ _BLANK_LINES = re.compile("\n{3,}|\u2029")
 _FENCE = re.compile(r"(```.*?```)", re.DOTALL)
 
 
-def clean(rows: list[Row], settings: DataSettings, trail: StepTrail) -> list[Row]:
+def _open(_settings: DataSettings) -> CleanRow:
+    return clean
+
+
+def clean(row: Row, trail: StepTrail) -> Row:
     """Squeeze white space in every turn but tool results."""
-    kept: list[Row] = []
-    for row in rows:
-        messages = tuple(
-            msgspec.structs.replace(message, content=squeeze(message.content)) if message.role != "tool" else message
-            for message in row.example.messages
-        )
-        if messages != row.example.messages:
-            changed = [(a, b) for a, b in zip(row.example.messages, messages, strict=True) if a != b]
-            trail.change(row, {"turns squeezed": len(changed)}, changed[0][0].content, changed[0][1].content)
-            row = row.with_messages(messages)
-        kept.append(row)
-    return kept
+    changed, before, after = row.with_texts(squeeze)
+    if changed is not row:
+        pairs = zip(row.example.messages, changed.example.messages, strict=True)
+        trail.change(row, {"turns squeezed": sum(one != other for one, other in pairs)}, before, after)
+    return changed
+
+
+STEP = RowStep(_open)
 
 
 def squeeze(text: str) -> str:

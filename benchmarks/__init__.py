@@ -1,0 +1,1 @@
+"""Benchmarks: commands that measure, with the figures they gave in the docs."""

@@ -1,0 +1,1 @@
+"""Tell what a dataset holds: report, card, comparison of two, the fate of a row."""

@@ -1,0 +1,1 @@
+"""Read documents: files and folders as text with a title."""

@@ -1,0 +1,1 @@
+"""Conversations that say the same, exactly or nearly."""

@@ -1,0 +1,1 @@
+"""What conversations are about and how they went: labels, suspicious labels, corrections."""

@@ -1,0 +1,1 @@
+"""Read files of conversations: which, in what format, line by line."""

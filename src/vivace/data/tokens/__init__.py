@@ -1,0 +1,1 @@
+"""Tell what tokenizers make of a dataset: counts, limits, a tokenizer of its own, a smaller vocabulary."""

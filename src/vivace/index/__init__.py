@@ -1,0 +1,1 @@
+"""Embeddings and document indexes: which texts are close in meaning."""
