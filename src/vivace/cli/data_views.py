@@ -36,13 +36,15 @@ def print_dataset(dataset: Artifact) -> None:
     leakage = report.get("leakage", {})
     if leakage.get("tested"):
         removed = sum(leakage["removed"].values())
-        out.print(f"Leakage check: {leakage['tested']:,} test conversations, {removed:,} repeats removed, none left.")
+        tested = _count(leakage["tested"], "test conversation")
+        out.print(f"Leakage check: {tested}, {_count(removed, 'repeat')} removed, none left.")
     for warning in report.get("warnings", []):
         out.print(f"[yellow]![/yellow] {escape(warning)}")
     if report["rejected"]:
-        out.print(f"{report['rejected']:,} lines could not be read: `vivace data rejects` shows them.")
+        out.print(f"{_count(report['rejected'], 'line')} could not be read: `vivace data rejects` shows them.")
     if report["dropped"]:
-        out.print(f"{report['dropped']:,} conversations were dropped: `vivace data dropped`, `vivace data why ROW`.")
+        gone = _count(report["dropped"], "conversation")
+        out.print(f"Dropped: {gone}; `vivace data dropped` and `vivace data why ROW` tell why.")
     out.print(f"  card: {dataset.path / 'card.html'}")
 
 
@@ -113,7 +115,7 @@ def print_rejects(dataset: Path, limit: int, *, as_json: bool) -> None:
     if not found:
         out.print("Every line could be read.")
         return
-    table = _table(f"{len(found):,} lines could not be read", "file and line")
+    table = _table(f"{_count(len(found), 'line')} could not be read", "file and line")
     table.add_column("reason", ratio=1)
     table.add_column("line", ratio=2, no_wrap=True, overflow="ellipsis")
     for reject in found[:limit]:
@@ -134,7 +136,7 @@ def print_dropped(dataset: Path, words: str, limit: int, *, as_json: bool) -> No
     if not matching:
         out.print(f"No conversation was dropped for {words!r}." if words else "No conversation was dropped.")
         return
-    table = _table(f"{len(matching):,} conversations were dropped", "row")
+    table = _table(f"Dropped: {_count(len(matching), 'conversation')}", "row")
     table.add_column("step and reason", ratio=1)
     table.add_column("conversation", ratio=2, no_wrap=True, overflow="ellipsis")
     for row in matching[:limit]:
@@ -254,6 +256,10 @@ def _figure(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:,.3f}"
     return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def _one_line(text: str) -> str:
