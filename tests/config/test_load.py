@@ -84,3 +84,19 @@ def test_a_secret_that_is_not_set_says_which(monkeypatch: pytest.MonkeyPatch) ->
     assert resolve_secret("env:SHOP_KEY") == "k"
     with pytest.raises(ConfigError, match="NOT_THERE"):
         resolve_secret("env:NOT_THERE")
+
+
+def test_a_table_in_a_table_is_changed_told_and_reached_by_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "vivace.toml"
+    path.write_text('[data]\nseed = 3\n[data.label]\nfeilds = ["topic"]\n')
+    with pytest.raises(ConfigError, match=r"line 4: unknown key 'feilds' in \[data.label\]. Did you mean 'fields'"):
+        load(path)
+    path.write_text("[data]\nseed = 3\n[data.label]\nmax_topics = 7\n")
+    settings = load(path, ["data.label.embedder=words"])
+    assert (settings.data.seed, settings.data.label.max_topics, settings.data.label.embedder) == (3, 7, "words")
+    monkeypatch.setenv("VIVACE_DATA__LABEL__MAX_TOPICS", "9")
+    assert load(path).data.label.max_topics == 9
+    with pytest.raises(ConfigError, match=r"'seed' is no table"):
+        load(path, ["data.seed.x=1"])

@@ -4,7 +4,7 @@ import os
 import tomllib
 from pathlib import Path
 
-from vivace.config import Settings
+from vivace.config import Settings, load
 from vivace.domain import Objective, SilentProgress
 from vivace.loop.project import open_project, recipe
 from vivace.loop.start import project_name
@@ -38,3 +38,11 @@ def test_the_recipe_of_a_release_is_a_vivace_toml_that_makes_it_again() -> None:
 def test_a_folders_name_becomes_a_valid_name() -> None:
     assert project_name(Path("/x/My Shop (2)")) == "my-shop-2"
     assert project_name(Path("/x/???")) == "chatbot"
+
+
+def test_the_recipe_of_a_release_reads_back_as_the_same_settings(tmp_path: Path) -> None:
+    path = tmp_path / "vivace.toml"
+    path.write_text('[data]\ncolumns = { "a b" = "c" }\n[data.label]\nembedder = "words"\n')
+    settings = load(path)
+    path.write_text(recipe(settings))
+    assert load(path) == settings

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from vivace.config import load
-from vivace.errors import ConfigError
+from vivace.errors import ConfigError, DataError
 from vivace.loop.start import start_project
 
 ROW = json.dumps({"messages": [{"role": "user", "content": "Hi there"}, {"role": "assistant", "content": "Hello!"}]})
@@ -40,3 +40,15 @@ def test_a_missing_file_is_named_before_anything_is_written(tmp_path: Path) -> N
     with pytest.raises(ConfigError, match=r"no .*none.jsonl"):
         start_project(tmp_path / "shop", [tmp_path / "none.jsonl"], [])
     assert not (tmp_path / "shop").exists()
+
+
+def test_columns_that_cannot_be_told_are_named_once_and_kept(tmp_path: Path) -> None:
+    table = tmp_path / "chats.csv"
+    table.write_text("Query,Reply text\nWhere is it?,There.\n")
+    with pytest.raises(DataError, match="no known format"):
+        start_project(tmp_path / "p", [table], [])
+    columns = {"question": "Query", "answer": "Reply text"}
+    target, found = start_project(tmp_path / "p", [table], [], columns=columns, format="prompt_completion")
+    settings = load(target).data
+    assert (settings.columns, settings.format) == (columns, "prompt_completion")
+    assert "There." in found.samples[0]

@@ -45,7 +45,7 @@ def print_dataset(dataset: Artifact) -> None:
     if report["dropped"]:
         gone = _count(report["dropped"], "conversation")
         out.print(f"Dropped: {gone}; `vivace data dropped` and `vivace data why ROW` tell why.")
-    out.print(f"  card: {dataset.path / 'card.html'}")
+    out.print(f"  card: {dataset.path / 'card.html'}", soft_wrap=True)
 
 
 def _print_steps(steps: list[dict[str, Any]]) -> None:

@@ -21,6 +21,13 @@ def init(
     system: Annotated[str, typer.Option(help="System prompt.")] = "",
     base: Annotated[str, typer.Option(help="Base model: a known name, a Hugging Face name or a folder.")] = "",
     max_conversations: Annotated[int | None, typer.Option(min=1, help="Use a sample of at most so many.")] = None,
+    format: Annotated[str, typer.Option(help="Format of the conversations, where it cannot be told.")] = "",
+    column: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=COLUMN", help="Which of your columns is meant, such as question=Query; may be repeated."
+        ),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Write over an existing vivace.toml.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -38,6 +45,8 @@ def init(
         system=system,
         base=base,
         max_conversations=max_conversations,
+        format=format,
+        columns=_columns(column or []),
         force=force,
     )
     if as_json:
@@ -50,3 +59,16 @@ def init(
         out.print(f"\n[bold]Sample {number}[/bold]")
         out.print(sample, markup=False)
     out.print(f"\nWrote {target}. Next: vivace run {folder}")
+
+
+def _columns(given: list[str]) -> dict[str, str]:
+    """Return `NAME=COLUMN` options as a table."""
+    from vivace.errors import ConfigError
+
+    columns: dict[str, str] = {}
+    for option in given:
+        name, equals, column = option.partition("=")
+        if not equals or not name.strip() or not column.strip():
+            raise ConfigError(f"--column {option!r} is not NAME=COLUMN.", "For example: --column question=Query")
+        columns[name.strip()] = column.strip()
+    return columns

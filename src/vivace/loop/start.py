@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ def start_project(
     system: str = "",
     base: str = "",
     max_conversations: int | None = None,
+    format: str = "",
+    columns: Mapping[str, str] | None = None,
     force: bool = False,
 ) -> tuple[Path, Sniff]:
     """Write a commented `vivace.toml` in `folder` for these files and return it with what the files hold."""
@@ -31,7 +34,7 @@ def start_project(
     missing = [path for path in (*conversations, *documents) if not path.exists()]
     if missing:
         raise ConfigError(f"There is no {missing[0]}.", "Check the path; it is taken from the current folder.")
-    found = sniff([*conversations, *documents])
+    found = sniff([*conversations, *documents], format, columns)
     chosen: dict[str, dict[str, Any]] = {"project": {"name": name or project_name(folder)}}
     if system:
         chosen["project"]["system"] = system
@@ -41,6 +44,8 @@ def start_project(
     chosen["data"] = found.settings | {
         key: [_relative(Path(path), folder) for path in found.settings[key]] for key in PLACES if key in found.settings
     }
+    chosen["data"] |= {"format": format} if format else {}
+    chosen["data"] |= {"columns": dict(columns)} if columns else {}
     if max_conversations:
         chosen["data"]["max_conversations"] = max_conversations
     write_atomic(target, commented_toml(chosen))

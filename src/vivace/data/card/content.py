@@ -21,7 +21,7 @@ MAX_SETTINGS_CHARS = 6000
 LEAKS = {
     "exact": "word for word",
     "normalized": "the same but for case and punctuation",
-    "ngram_13": "13 words in a row",
+    "ngram_13": "half of its runs of 13 words",
     "near_duplicate": "nearly the same",
     "near_duplicates": "nearly the same",
 }
