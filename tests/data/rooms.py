@@ -4,7 +4,6 @@ import tempfile
 from pathlib import Path
 
 import msgspec
-import numpy as np
 
 from vivace.config.data import DataSettings
 from vivace.data.cleaning.batch import Cleaner, Plan, new_trail
@@ -51,7 +50,7 @@ def split_rows(rows: list[Row], settings: DataSettings) -> tuple[list[Row], Step
     trail.take_dropped = list  # type: ignore[method-assign,assignment]
     with tempfile.TemporaryDirectory() as folder:
         corpus = corpus_of(rows, Path(folder), settings)
-        splits: np.ndarray = assign(corpus, settings, trail)
+        splits, _beyond = assign(corpus, settings, trail)
         kept = [(place, row) for place, row in corpus.rows()]
         corpus.close()
     assert all(splits[place] != OUT for place, _row in kept)

@@ -281,3 +281,32 @@ def test_redacting_a_conversation_twice_changes_nothing_more(turns: list[str], m
     for before, after in zip(messages, once.messages, strict=True):
         for placeholder in ("[EMAIL_1]", "[EMAIL_7]", "[PHONE_2]", "[PERSON_3]"):
             assert after.content.count(placeholder) >= before.content.count(placeholder)
+
+
+ORDERS = DataSettings(redact=["order_number"])
+
+
+@pytest.mark.parametrize(
+    ("turns", "clean"),
+    [
+        (["My order number is 502-2345678-9012345."], ["My order number is [ORDER_NUMBER_1]."]),
+        (
+            ["order id: #171-234567-123, tracking no AWB123456789"],
+            ["order id: #[ORDER_NUMBER_1], tracking no [ORDER_NUMBER_2]"],
+        ),
+        (["its 1712345678"], ["its 1712345678"]),
+        (["Your order number, please?", "its 1712345678"], ["Your order number, please?", "its [ORDER_NUMBER_1]"]),
+        (
+            ["Order KV-10482 is late", "I looked at kv-10482 for you."],
+            ["Order [ORDER_NUMBER_1] is late", "I looked at [ORDER_NUMBER_1] for you."],
+        ),
+        (["I want to return 2 of them by 2025-05-06"], ["I want to return 2 of them by 2025-05-06"]),
+        (["my order was 12000 rupees, order 2025-05-06"], ["my order was 12000 rupees, order 2025-05-06"]),
+        (["The reference price is 1,299.00"], ["The reference price is 1,299.00"]),
+    ],
+)
+def test_order_numbers_are_told_by_words_and_questions(turns: list[str], clean: list[str]) -> None:
+    roles = ("user", "assistant")
+    messages = tuple(Message(roles[place % 2], turn) for place, turn in enumerate(turns))  # type: ignore[arg-type]
+    redacted = Redactor(ORDERS).conversation().example(Example("x", messages))
+    assert [message.content for message in redacted.messages] == clean

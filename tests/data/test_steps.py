@@ -132,6 +132,21 @@ def test_tool_traffic_stays_in_place_and_a_result_without_call_goes() -> None:
     assert arrange(ends_with_a_call, 40, Counter())[-1].content == "Hello"
 
 
+def test_turns_that_all_have_one_speaker_are_told_apart_by_how_they_speak() -> None:
+    said = [
+        "My order never came and I want my money back, why is it so slow?",
+        "I apologize, sir. Could you please share your order number so that we can assist you?",
+        "its KV-10482, I paid for express and got nothing",
+        "Thank you for providing that. Please allow our team two days; rest assured we will refund your order.",
+    ]
+    (kept,), trail = run_step("turns", [row("x", *(("assistant", text) for text in said))], DataSettings())
+    assert [message.role for message in kept.example.messages] == ["user", "assistant"] * 2
+    assert trail.changes["turns given to customer and agent by how they speak"] == 4
+    # Where nothing tells, nobody guesses.
+    unclear = [row("x", *(("assistant", text) for text in ("Yes.", "No.", "Maybe.", "Then.")))]
+    assert run_step("turns", unclear, DataSettings())[0] == []
+
+
 @pytest.mark.parametrize(
     ("turns", "reason"),
     [

@@ -24,7 +24,7 @@ from vivace.data.measuring import measure
 from vivace.data.privacy.redaction import Redactor, with_contacts_of
 from vivace.data.reading.conversations import ConversationReader, FileReading
 from vivace.data.reading.files import conversation_files, document_files, label
-from vivace.data.rows import Reject, Row
+from vivace.data.rows import Reject, Row, is_answer
 from vivace.data.shaping import Shape, shape_training
 from vivace.data.split import OUT, SPLITS, STEP, TEST, assign, named_split, place_of
 from vivace.data.steps import STEPS
@@ -85,10 +85,11 @@ def _finish(corpus: Corpus, settings: DataSettings, root: Path, outcome: Outcome
         labels, sections, suspects = label_corpus(corpus, settings, root, embedder)
     trail = StepTrail(STEP)
     with progress.task("Splitting", total=None):
-        splits = assign(corpus, settings, trail)
+        splits, beyond = assign(corpus, settings, trail)
         sections["leakage"] = _keep_test_clean(corpus, splits, settings, trail)
         trail.changes.update({name: int((splits == code).sum()) for code, name in enumerate(SPLITS)})
     shape, shaping = shape_training(corpus, splits, settings, embedder, suspects)
+    shape.unexamined = beyond
     outcome.trails += [labels, trail, shaping] if settings.balance.by or shape.sections else [labels, trail]
     append_drops(out / "dropped.jsonl", corpus.drops)
     with progress.task("Writing", total=None):
@@ -195,10 +196,10 @@ def _write_rows(out: Path, corpus: Corpus, splits: np.ndarray, shape: Shape, tal
                 queries.write(line)
                 tally.queries[example.split] += 1
                 continue
-            if example.rejected or example.rating is not None:
+            if row.is_preference:
                 preferences.write(line)
                 tally.preferences[example.split] += 1
-            if is_disliked(example):
+            if place in shape.unexamined or is_disliked(example) or not is_answer(example.messages[-1]):
                 continue
             if example.split == "test":
                 digest.update(line)

@@ -54,6 +54,11 @@ class Row(Struct):
         roles = [message.role for message in self.example.messages if message.role not in ("system", "developer")]
         return roles == ["user"]
 
+    @property
+    def is_preference(self) -> bool:
+        """Tell whether somebody compared or rated the last turn."""
+        return bool(self.example.rejected) or self.example.rating is not None
+
     def with_messages(self, messages: tuple[Message, ...]) -> "Row":
         """Return the row with other messages."""
         return Row(msgspec.structs.replace(self.example, messages=messages), self.group, self.held_out)

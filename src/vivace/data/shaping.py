@@ -24,11 +24,15 @@ MAX_CHOSEN_FROM = 20_000  # conversations that are embedded and compared
 
 
 class Shape(Struct):
-    """How often (by place, 1 if not named) and with what weight rows are learned from; `sections` for the report."""
+    """How often (by place, 1 if not named) and with what weight rows are learned from; `sections` for the report.
+
+    `unexamined` are places of the test split that are preferences only.
+    """
 
     copies: dict[int, int] = field(default_factory=dict)
     weights: dict[int, float] = field(default_factory=dict)
     sections: dict[str, Any] = field(default_factory=dict)
+    unexamined: set[int] = field(default_factory=set)
 
 
 def shape_training(

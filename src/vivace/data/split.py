@@ -35,8 +35,10 @@ class _Units(Struct):
     split: np.ndarray
 
 
-def assign(corpus: Corpus, settings: DataSettings, trail: StepTrail) -> np.ndarray:
+def assign(corpus: Corpus, settings: DataSettings, trail: StepTrail) -> tuple[np.ndarray, set[int]]:
     """Return the split of each place (an index into `SPLITS`, `OUT` for rows that are out), dropping what cannot stay.
+
+    The second part are places of the test split that are preferences and no examples: `max_test_examples` are enough.
 
     Held-out rows are the test split; rows of their groups or near-duplicates of them leave as contamination. Without
     held-out rows `test_fraction` decides. Each unit (a group, or conversations nearly the same, or one conversation)
@@ -52,7 +54,7 @@ def assign(corpus: Corpus, settings: DataSettings, trail: StepTrail) -> np.ndarr
             "Together they must be below 1.",
         )
     trail.rows_in = len(corpus)
-    intents, asked = _survey(corpus, settings, trail)
+    intents, asked, queries = _survey(corpus, settings, trail)
     links = _links(corpus, settings)
     _drop_contamination(corpus, links, settings, trail)
     units = _units(corpus, links, settings, intents)
@@ -70,9 +72,9 @@ def assign(corpus: Corpus, settings: DataSettings, trail: StepTrail) -> np.ndarr
     splits[units.members] = units.split[units.of_member]
     places = corpus.places()
     splits[places[corpus.columns.held_out[places]]] = TEST
-    _cap_test(corpus, splits, settings, trail)
+    beyond = _cap_test(corpus, splits, queries, settings, trail)
     trail.rows_out = len(corpus)
-    return splits
+    return splits, beyond
 
 
 def named_split(example: Example, field: str) -> int | None:
@@ -87,15 +89,20 @@ def place_of(key: str, seed: int) -> float:
     return int.from_bytes(digest[:7], "big") / 2**56
 
 
-def _survey(corpus: Corpus, settings: DataSettings, trail: StepTrail) -> tuple[dict[int, str], dict[int, int]]:
-    """Drop rows without a reference; return the intents and the splits that rows name, by place."""
+def _survey(
+    corpus: Corpus, settings: DataSettings, trail: StepTrail
+) -> tuple[dict[int, str], dict[int, int], np.ndarray]:
+    """Drop rows without a reference; return the intents and splits that rows name, by place, and which are queries."""
     intents: dict[int, str] = {}
     asked: dict[int, int] = {}
     without: list[int] = []
+    queries = np.zeros(len(corpus.columns.held_out), dtype=bool)
     known: dict[str, str] = {}
     for place, row in corpus.rows():
         messages = row.example.messages
-        answered = messages and is_answer(messages[-1]) and any(message.role == "user" for message in messages)
+        ends = messages and (is_answer(messages[-1]) or (row.is_preference and messages[-1].role == "assistant"))
+        answered = ends and any(message.role == "user" for message in messages)
+        queries[place] = row.is_query
         if not (answered or row.is_query):
             without.append(place)
             continue
@@ -107,12 +114,13 @@ def _survey(corpus: Corpus, settings: DataSettings, trail: StepTrail) -> tuple[d
             asked[place] = named
     for place in without:
         corpus.drop(place, trail, "does not end with an answer to a customer")
-    return intents, asked
+    return intents, asked, queries
 
 
 def _links(corpus: Corpus, settings: DataSettings) -> Links:
     columns, places = corpus.columns, corpus.places()
-    if "near_duplicates" not in settings.steps and settings.near_duplicate_threshold < 1:
+    left = "near_duplicates" not in settings.steps or bool(columns.preferences[places].any())
+    if left and settings.near_duplicate_threshold < 1:
         links = link_near_duplicates(corpus, settings.near_duplicate_threshold).links
     else:
         links = Links(len(columns.held_out))
@@ -187,16 +195,23 @@ def _ensure(units: _Units, among: np.ndarray, split: int) -> None:
         units.split[ordered[-1 if split == TRAIN else 0]] = split
 
 
-def _cap_test(corpus: Corpus, splits: np.ndarray, settings: DataSettings, trail: StepTrail) -> None:
-    test = np.flatnonzero(splits == TEST)
+def _cap_test(
+    corpus: Corpus, splits: np.ndarray, queries: np.ndarray, settings: DataSettings, trail: StepTrail
+) -> set[int]:
+    """Set test examples beyond `max_test_examples` aside; return those that stay because they are preferences."""
+    test = np.flatnonzero((splits == TEST) & ~queries)
     if len(test) <= settings.max_test_examples:
-        return
-    hashes = corpus.columns.hashes
-    ranked = sorted(
-        map(int, test), key=lambda place: (place_of(f"test {hashes[place].tobytes().hex()}", settings.seed), place)
-    )
-    for place in sorted(ranked[settings.max_test_examples :]):
-        splits[place] = OUT
-        corpus.drop(
-            place, trail, "set aside: more than max_test_examples", f"{len(test)} > {settings.max_test_examples}"
-        )
+        return set()
+    columns = corpus.columns
+
+    def rank(place: int) -> tuple[float, int]:
+        return place_of(f"test {columns.hashes[place].tobytes().hex()}", settings.seed), place
+
+    surplus = sorted(sorted(map(int, test), key=rank)[settings.max_test_examples :])
+    beyond = {place for place in surplus if columns.preferences[place]}
+    detail = f"{len(test)} > {settings.max_test_examples}"
+    for place in surplus:
+        if place not in beyond:
+            splits[place] = OUT
+            corpus.drop(place, trail, "set aside: more than max_test_examples", detail)
+    return beyond

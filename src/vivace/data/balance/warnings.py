@@ -9,6 +9,7 @@ FEW_DISTINCT = 0.5
 MIN_CONVERSATIONS = 20  # fewer tell nothing
 NOT_RESOLVED_SHARE = 0.4
 GROUP_RATIO = 3
+MIN_GROUP_SHARE = 0.01
 MIN_GROUP_MENTIONS = 20
 FEW_VENDI = 15
 _UNEVEN_BY_NATURE = ("language", "length", "sentiment", "outcome", "complexity")
@@ -77,6 +78,8 @@ def _one_sided(groups: dict[str, Share]) -> list[str]:
     told: list[str] = []
     for pair in pairs:
         more, less = sorted(pair, key=lambda name: -groups[name].count)
+        if groups[more].share < MIN_GROUP_SHARE:
+            continue
         if groups[more].count >= MIN_GROUP_MENTIONS and groups[more].count >= GROUP_RATIO * groups[less].count:
             told.append(
                 f"{groups[more].share:.1%} of conversations mention {more}, {groups[less].share:.1%} mention {less}."

@@ -27,7 +27,7 @@ _KNOWN_POWERS: dict[int, np.ndarray] = {}
 class Sketches(Struct, frozen=True):
     """Of n rows: fingerprints (16 bytes each), words (uint64 hashes, `counts` of each row), bands (uint64, n by b).
 
-    `groups` are the values of `group_by`, `chars` the lengths, `held_out` as 0 or 1, `hashes` of the content as read.
+    `groups` are the values of `group_by`, `chars` the lengths, `hashes` of the content as read.
     """
 
     fingerprints: bytes
@@ -37,6 +37,7 @@ class Sketches(Struct, frozen=True):
     groups: list[str]
     chars: list[int]
     held_out: list[bool]
+    preferences: list[bool]
     hashes: bytes
 
 
@@ -54,7 +55,7 @@ class Sketcher:
         counts: list[int] = []
         for row in rows:
             spoken = words_of(row.example.messages)
-            fingerprints.append(fingerprint(spoken))
+            fingerprints.append(fingerprint(spoken, _verdict(row)))
             before = len(said)
             said.extend(self._words[word] for _role, words in spoken for word in words)
             counts.append(len(said) - before)
@@ -68,6 +69,7 @@ class Sketcher:
             groups=[row.group for row in rows],
             chars=[sum(len(message.content) for message in row.example.messages) for row in rows],
             held_out=[row.held_out for row in rows],
+            preferences=[row.is_preference for row in rows],
             hashes=b"".join(
                 hashlib.blake2b(row.example.content_hash.encode(), digest_size=16).digest() for row in rows
             ),
@@ -84,12 +86,12 @@ class Columns:
         self._width = 0
         self._codes: dict[str, int] = {"": 0}
         self._parts: dict[str, list[np.ndarray]] = {
-            "fingerprints": [], "hashes": [], "groups": [], "chars": [], "held_out": []
+            "fingerprints": [], "hashes": [], "groups": [], "chars": [], "held_out": [], "preferences": []
         }  # fmt: skip
         self.fingerprints = self.hashes = np.zeros(0, dtype="V16")
         self.groups = np.zeros(0, dtype=np.int32)
         self.chars = np.zeros(0, dtype=np.int64)
-        self.held_out = np.zeros(0, dtype=bool)
+        self.held_out = self.preferences = np.zeros(0, dtype=bool)
 
     def extend(self, sketches: Sketches) -> None:
         """Append the sketches of further rows."""
@@ -104,6 +106,7 @@ class Columns:
         self._parts["groups"].append(np.array(codes, dtype=np.int32))
         self._parts["chars"].append(np.array(sketches.chars, dtype=np.int64))
         self._parts["held_out"].append(np.array(sketches.held_out, dtype=bool))
+        self._parts["preferences"].append(np.array(sketches.preferences, dtype=bool))
 
     def seal(self) -> None:
         """End appending."""
@@ -152,10 +155,20 @@ def words_of(messages: tuple[Message, ...]) -> list[tuple[str, list[str]]]:
     return [(message.role, normalize_words(message.content)) for message in messages if is_turn(message)]
 
 
-def fingerprint(spoken: Iterable[tuple[str, Sequence[str]]]) -> bytes:
-    """Return the hash of who said which words; case, punctuation, system prompt and tool traffic do not count."""
-    text = "\n".join(f"{role} {' '.join(words)}" for role, words in spoken)
+def fingerprint(spoken: Iterable[tuple[str, Sequence[str]]], verdict: str = "") -> bytes:
+    """Return the hash of who said which words; case, punctuation, system prompt and tool traffic do not count.
+
+    `verdict` is what somebody thought of the last turn: the same words with another one are another row.
+    """
+    text = "\n".join(f"{role} {' '.join(words)}" for role, words in spoken) + verdict
     return _hash(text, FINGERPRINT_BYTES)
+
+
+def _verdict(row: Row) -> str:
+    if not row.is_preference:
+        return ""
+    example = row.example
+    return f"\n{example.messages[-1:]} {example.rejected} {example.rating}"
 
 
 def shingles(words: np.ndarray, size: int = SHINGLE_WORDS) -> np.ndarray:

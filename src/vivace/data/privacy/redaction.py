@@ -3,7 +3,7 @@
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import msgspec
@@ -11,10 +11,11 @@ import msgspec
 from vivace.config.data import DataSettings
 from vivace.data.privacy.contact import find_emails, find_ip_addresses, find_url_tokens
 from vivace.data.privacy.fields import fields_of
+from vivace.data.privacy.order import find_order_numbers
 from vivace.data.privacy.payment import find_cards, find_ibans
 from vivace.data.privacy.person import Names
 from vivace.data.privacy.phone import MIN_DIGITS, find_known, find_phones
-from vivace.data.privacy.spans import Finder, Span, digits_in
+from vivace.data.privacy.spans import NOTHING_KNOWN, Finder, Known, Span, digits_in
 from vivace.domain import Example, Message, ToolCall
 from vivace.errors import ConfigError
 
@@ -26,6 +27,7 @@ _FINDERS: dict[str, tuple[Finder, int]] = {
     "card": (find_cards, 13),
     "ip_address": (find_ip_addresses, 1),
 }
+LEAST_DIGITS = 4  # of a number that is found again
 _NO_NAMES = Names()
 _PLACEHOLDER = re.compile(r"\[([A-Z]+(?:_[A-Z]+)*)_(\d+)\]")
 
@@ -63,12 +65,12 @@ class Redactor:
         )
 
     def find(
-        self, text: str, before: str = "", known: Set[str] = frozenset(), names: Names = _NO_NAMES
+        self, text: str, before: str = "", known: Known = NOTHING_KNOWN, names: Names = _NO_NAMES
     ) -> list[tuple[str, Span]]:
         """Return kind and place of all personal data in the order it stands.
 
-        `before` is the turn before this one, `known` the values of telephone numbers found in other turns, `names` the
-        people of the conversation.
+        `before` is the turn before this one, `known` the values found in other turns, `names` the people of the
+        conversation.
         """
         if not names and not self.may_hold(text):
             return []
@@ -90,7 +92,7 @@ class Redactor:
         """Return a text with placeholders, as a conversation of its own."""
         return self.conversation().example(Example("", (Message("user", text),))).messages[0].content
 
-    def _all(self, text: str, before: str, known: Set[str], names: Names) -> Iterator[tuple[str, Iterable[Span]]]:
+    def _all(self, text: str, before: str, known: Known, names: Names) -> Iterator[tuple[str, Iterable[Span]]]:
         digits = digits_in(text)
         for kind, (finder, least_digits) in _FINDERS.items():
             if digits >= least_digits:
@@ -98,9 +100,11 @@ class Redactor:
         # Order numbers are no telephone numbers, whether they are redacted or not.
         if digits >= MIN_DIGITS or "order_number" in self.kinds:
             yield "order_number", self._order_numbers(text)
+        if "order_number" in self.kinds:
+            yield "order_number", find_order_numbers(text, before, known.orders)
         if digits >= MIN_DIGITS:
             yield "phone", find_phones(text, before)
-            yield "phone", find_known(text, known)
+            yield "phone", find_known(text, known.phones)
         yield "person", names.find(text, before)
 
     def _order_numbers(self, text: str) -> Iterator[Span]:
@@ -116,7 +120,7 @@ class Conversation:
         self._redactor = redactor
         self._numbers: dict[str, dict[str, int]] = {}
         self._last: Counter[str] = Counter()
-        self._known_phones: set[str] = set()
+        self._known = Known()
         self._names = Names()
         self.counts: Counter[str] = Counter()
 
@@ -126,7 +130,7 @@ class Conversation:
         self._reserve(message.content for message in turns)
         if "person" in self._redactor.kinds:
             self._learn_names(example)
-        found = self._learn_phones(example)
+        found = self._learn_numbers(example)
         messages = self._turns(example.messages, found)
         rejected = self._turns(example.rejected, found[len(messages) :])
         metadata = self.value(example.metadata)
@@ -140,7 +144,7 @@ class Conversation:
         What stood beside a number and hid it from the patterns may be a placeholder now, so rounds go on until nothing
         is found.
         """
-        while found := self._redactor.find(text, before, self._known_phones, self._names):
+        while found := self._redactor.find(text, before, self._known, self._names):
             text = self._replace(text, found)
         return text
 
@@ -202,8 +206,8 @@ class Conversation:
         function = msgspec.structs.replace(call.function, arguments=self._data(call.function.arguments))
         return msgspec.structs.replace(call, function=function)
 
-    def _learn_phones(self, example: Example) -> list[bool]:
-        """Remember the telephone numbers that their surroundings tell, to find them where nothing tells.
+    def _learn_numbers(self, example: Example) -> list[bool]:
+        """Remember the telephone and order numbers that their surroundings tell, to find them where nothing tells.
 
         Return for each turn whether it may hold personal data.
         """
@@ -215,18 +219,19 @@ class Conversation:
                 found.append(self._learn_from(message.content, before))
                 turns.append(message)
                 before = message.content or before
-        for key, text in fields_of(example, lambda text: digits_in(text) >= MIN_DIGITS):
+        for key, text in fields_of(example, lambda text: digits_in(text) >= LEAST_DIGITS):
             self._learn_from(text, key.replace("_", " "))
-        if not self._names and not self._known_phones:
+        if not self._names and not self._known.phones and not self._known.orders:
             return found
         return [
-            finds or bool(self._names) or digits_in(message.content) >= MIN_DIGITS
+            finds or bool(self._names) or digits_in(message.content) >= LEAST_DIGITS
             for message, finds in zip(turns, found, strict=True)
         ]
 
     def _learn_from(self, text: str, before: str) -> bool:
         finds = self._redactor.find(text, before)
-        self._known_phones.update(span.value for kind, span in finds if kind == "phone")
+        self._known.phones.update(span.value for kind, span in finds if kind == "phone")
+        self._known.orders.update(span.value for kind, span in finds if kind == "order_number")
         return bool(finds)
 
     def _learn_names(self, example: Example) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 
 class Span(Struct, frozen=True):
@@ -13,6 +13,14 @@ class Span(Struct, frozen=True):
     value: str
 
 
+class Known(Struct):
+    """Values found in other turns of the conversation."""
+
+    phones: set[str] = field(default_factory=set)
+    orders: set[str] = field(default_factory=set)
+
+
+NOTHING_KNOWN = Known()
 Finder = Callable[[str], Iterator[Span]]
 
 

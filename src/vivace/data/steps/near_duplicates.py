@@ -17,7 +17,7 @@ def clean(corpus: Corpus, trail: StepTrail, *, threshold: float) -> None:
     """Keep the longest of each cluster, the first of equals.
 
     A cluster with a held-out row keeps its held-out rows only: the others leave as contamination. A cluster is a
-    chain: its ends may be less alike than the threshold.
+    chain: its ends may be less alike than the threshold. Preferences are no near-duplicates of one another.
     """
     if threshold >= 1:
         return
@@ -30,7 +30,11 @@ def clean(corpus: Corpus, trail: StepTrail, *, threshold: float) -> None:
             trail.changes["held-out near-duplicates kept"] += len(held_out) - 1
         best = held_out[0] if held_out else max(members, key=lambda place: (int(columns.chars[place]), -place))
         reason = "contamination" if held_out else "near-duplicate"
-        leaving.update((place, (reason, best)) for place in members if place != best and not columns.held_out[place])
+        for place in members:
+            # Ratings of turns of one conversation share its beginning, and each tells something.
+            told = reason == "near-duplicate" and columns.preferences[place]
+            if place != best and not columns.held_out[place] and not told:
+                leaving[place] = (reason, best)
     if found.skipped:
         trail.changes["comparisons left out in crowded buckets"] += found.skipped
     for place, (reason, best) in sorted(leaving.items()):

@@ -8,6 +8,7 @@ import msgspec
 
 from vivace.config.data import DataSettings
 from vivace.data.rows import Row, is_answer, is_turn, render
+from vivace.data.speakers import tell_apart
 from vivace.data.steps import CleanRow, RowStep
 from vivace.data.trail import StepTrail
 from vivace.domain import Message
@@ -22,10 +23,13 @@ def _open(settings: DataSettings) -> CleanRow:
 def clean(row: Row, trail: StepTrail, *, min_turns: int, max_turns: int) -> Row | None:
     """Put the turns in order, cut what has no answer, drop what is then too short.
 
-    A row that has no assistant's turn at all is a query (such as a labeled intent): it stays as it is.
+    A row that has no assistant's turn at all is a query (such as a labeled intent): it stays as it is. What somebody
+    rated or compared stays the last turn.
     """
     if row.is_query:
         return row
+    if row.is_preference:
+        return _clean_preference(row, trail, max_turns)
     counts: Counts = Counter()
     messages = arrange(row.example.messages, max_turns, counts)
     reason, detail = _fault(messages, min_turns)
@@ -38,17 +42,55 @@ def clean(row: Row, trail: StepTrail, *, min_turns: int, max_turns: int) -> Row 
     return row.with_messages(messages)
 
 
+def _clean_preference(row: Row, trail: StepTrail, max_turns: int) -> Row | None:
+    """Put the turns before a rated answer in order; drop the row if it has none, or is longer than `max_turns`."""
+    counts: Counts = Counter()
+    *context, answer = row.example.messages or (Message("user", ""),)
+    if answer.role != "assistant" or not (answer.content.strip() or answer.tool_calls):
+        trail.drop(row, "the rated turn is no answer")
+        return None
+    context = _merged(_without_leading_answers(_without_empty(context, counts), counts), counts)
+    rejected = row.example.rejected
+    if context and context[-1].role == "assistant" and not context[-1].tool_calls and not answer.tool_calls:
+        begun = context.pop().content
+        answer = _continued(begun, answer)
+        rejected = (_continued(begun, rejected[0]), *rejected[1:]) if rejected else ()
+        counts["turns of one speaker joined"] += 1
+    messages = (*context, answer)
+    turns = sum(map(is_turn, messages))
+    if not any(message.role == "user" for message in context):
+        trail.drop(row, "no customer turn")
+        return None
+    if turns > max_turns:
+        trail.drop(row, "more turns than max_turns", f"{turns} > {max_turns}")
+        return None
+    if messages == row.example.messages:
+        return row
+    trail.change(row, dict(counts), render(row.example.messages), render(messages))
+    example = msgspec.structs.replace(row.example, messages=messages, rejected=rejected)
+    return Row(example, row.group, row.held_out)
+
+
+def _continued(begun: str, answer: Message) -> Message:
+    return msgspec.structs.replace(answer, content=f"{begun}\n{answer.content}")
+
+
 STEP = RowStep(_open)
 
 
 def arrange(messages: tuple[Message, ...], max_turns: int, counts: Counts) -> tuple[Message, ...]:
     """Return the messages in a form that every chat template takes, counting what was done.
 
-    Empty turns go; tool results without a call go; an agent's turns before the customer's first go (most templates
-    refuse them, and they answer nothing); turns in a row of one speaker become one; what follows the last answer
-    goes; so does what exceeds `max_turns`.
+    Turns that all have one speaker are given to two, where their words tell who is who. Empty turns go; tool results
+    without a call go; an agent's turns before the customer's first go (most templates refuse them, and they answer
+    nothing); turns in a row of one speaker become one; what follows the last answer goes; so does what exceeds
+    `max_turns`.
     """
     kept = _without_empty(messages, counts)
+    told = tell_apart(kept)
+    if told is not None:
+        counts["turns given to customer and agent by how they speak"] += len(told)
+        kept = list(told)
     kept = _without_leading_answers(kept, counts)
     kept = _merged(kept, counts)
     kept = _up_to_turns(kept, max_turns, counts)
