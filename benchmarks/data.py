@@ -154,7 +154,8 @@ def _vivace(path: Path, out: Path, chosen: argparse.Namespace) -> None:
 
     given: dict[str, Any] = {"conversations": [str(path)], "workers": chosen.workers}
     if chosen.steps != "default":
-        given |= {"steps": chosen.steps.split(","), "label": {"fields": []}}
+        # The same threshold as in the other chain.
+        given |= {"steps": chosen.steps.split(","), "label": {"fields": []}, "near_duplicate_threshold": 0.8}
     for folder in ("out", "scratch"):
         (out / folder).mkdir()
     settings = DataSettings.model_validate(given)

@@ -103,7 +103,7 @@ class DataSettings(Table):
     min_relevance: Fraction = 0.3
     """Drop conversations whose opening has a cosine below this to the center of every main group (used when `steps`
     names `off_topic`). The scale is that of the embedder `minilm`."""
-    near_duplicate_threshold: Fraction = 0.8
+    near_duplicate_threshold: Fraction = 0.7
     """Jaccard similarity of word 3-grams above which two conversations are near-duplicates. 1 turns this off."""
     redact: list[Literal["email", "phone", "card", "iban", "ip_address", "url_token", "order_number", "person"]] = [
         "email",

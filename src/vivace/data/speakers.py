@@ -21,8 +21,8 @@ _AGENT = re.compile(
     re.IGNORECASE,
 )
 _CUSTOMER = re.compile(
-    r"\b(?:my|mine|me|i (?:want|need|ordered|bought|paid|received|got|did|didn'?t|never|can'?t|have been|was|am not)|why"
-    r"|where is|when (?:will|can)|pls|plz|u|ur|dont|wont|ridiculous|unacceptable)\b",
+    r"\b(?:my|mine|me|i (?:want|need|ordered|bought|paid|received|got|did|didn'?t|never|can'?t|have been|was|am not)"
+    r"|why|where is|when (?:will|can)|pls|plz|u|ur|dont|wont|ridiculous|unacceptable)\b",
     re.IGNORECASE,
 )
 
