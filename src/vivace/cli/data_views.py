@@ -38,6 +38,7 @@ def print_dataset(dataset: Artifact) -> None:
         removed = sum(leakage["removed"].values())
         tested = _count(leakage["tested"], "test conversation")
         out.print(f"Leakage check: {tested}, {_count(removed, 'repeat')} removed, none left.")
+    _print_curation(report.get("curation") or {})
     for warning in report.get("warnings", []):
         out.print(f"[yellow]![/yellow] {escape(warning)}")
     if report["rejected"]:
@@ -75,6 +76,16 @@ def _print_composition(composition: dict[str, Any]) -> None:
         more = len(values) - MAX_VALUES
         table.add_row(field, ", ".join(shown) + (f" and {more} more" if more > 0 else ""))
     out.print(table)
+
+
+def _print_curation(curation: dict[str, Any]) -> None:
+    """Print what choosing the most useful conversations gave up, beside a choice by chance."""
+    points = [point for point in curation.get("curve", []) if point["count"] <= curation["wanted"]][-1:]
+    for point in points:
+        told = [
+            f"{name} {point[name]:.2f} (by chance {point[f'random_{name}']:.2f})" for name in ("coverage", "quality")
+        ]
+        out.print(f"Chosen: the {curation['wanted']:,} most useful of {curation['from']:,}: {', '.join(told)}.")
 
 
 def print_samples(dataset: Path, count: int) -> None:

@@ -17,7 +17,9 @@ from vivace.errors import VivaceError
 from vivace.store.files import free_bytes
 
 LOOP_PACKAGES = ("torch", "transformers", "trl", "peft", "nncf", "onnxruntime_genai", "sacrebleu", "plotly")
+DATA_PACKAGES = ("ftfy", "rensa", "sklearn", "cleanlab", "markitdown", "trafilatura", "pyarrow")
 SERVE_PACKAGES = ("openvino", "openvino_genai", "tokenizers", "starlette", "uvicorn")
+_DISTRIBUTIONS = {"sklearn": "scikit-learn"}
 LOOP_DISK_BYTES = 6_000_000_000
 LOOP_MEMORY_BYTES = 6_000_000_000
 VECTOR_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "amx_bf16", "asimd", "sve")
@@ -87,6 +89,7 @@ def _packages() -> list[Finding]:
     found = []
     for what, names, hint in (
         ("Serving", SERVE_PACKAGES, 'pip install "vivace"'),
+        ("Data", DATA_PACKAGES, 'pip install "vivace[loop]"'),
         ("Training and evaluation", LOOP_PACKAGES, 'pip install "vivace[loop]"'),
     ):
         missing = [name for name in names if find_spec(name) is None]
@@ -99,7 +102,7 @@ def _packages() -> list[Finding]:
 
 def _version(name: str) -> str:
     try:
-        return version(name.replace("_", "-"))
+        return version(_DISTRIBUTIONS.get(name, name.replace("_", "-")))
     except PackageNotFoundError:
         return "?"
 
