@@ -22,7 +22,7 @@ _AGENT = re.compile(
 )
 _CUSTOMER = re.compile(
     r"\b(?:my|mine|me|i (?:want|need|ordered|bought|paid|received|got|did|didn'?t|never|can'?t|have been|was|am not)"
-    r"|why|where is|when (?:will|can)|pls|plz|u|ur|dont|wont|ridiculous|unacceptable)\b",
+    r"|why|where is|when (?:will|can)|pls|plz|u|ur|dont|wont|ridiculous|unacceptable)\b",  # codespell:ignore wont
     re.IGNORECASE,
 )
 
