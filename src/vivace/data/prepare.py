@@ -17,6 +17,7 @@ from vivace.data.cleaning import clean_corpus
 from vivace.data.cleaning.run import append_drops
 from vivace.data.corpus import Corpus
 from vivace.data.corpus.corpus import pack
+from vivace.data.corpus.spool import batches
 from vivace.data.documents.reading import read_documents
 from vivace.data.duplicates.leakage import LeakCheck, refuse_leaks
 from vivace.data.labeling import label_corpus, needed_embedder
@@ -117,7 +118,7 @@ def _read(
                 reading = FileReading(path, label(path, root))
                 bar.note(reading.label)
                 rows = reader.read(path, reading, held_out=used_as == "test")
-                for batch in _batches(_held_out(rows, settings)):
+                for batch in batches(_held_out(rows, settings), BATCH_ROWS):
                     corpus.extend([pack(row) for row in batch])
                     places += [_sample_place(row, settings) for row in batch]
                     bar.note(f"{reading.label}: {reading.conversations:,} conversations")
@@ -247,14 +248,3 @@ def _rejected(rejects: dict[str, list[Reject]], redactor: Redactor | None) -> It
         for reject in found:
             text = redactor.text(reject.text) if redactor else reject.text
             yield {"file": name, "line": reject.line, "reason": reject.reason, "text": text}
-
-
-def _batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
-    batch: list[Row] = []
-    for row in rows:
-        batch.append(row)
-        if len(batch) == BATCH_ROWS:
-            yield batch
-            batch = []
-    if batch:
-        yield batch

@@ -1,7 +1,7 @@
 """Run all steps over a corpus: row steps that follow one another in one pass, corpus steps between."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import ExitStack
 from itertools import groupby
 from pathlib import Path
@@ -10,6 +10,7 @@ from vivace.config.data import DataSettings
 from vivace.data.cleaning.batch import Cleaned, Cleaner, Plan, new_trail
 from vivace.data.cleaning.pool import Pool
 from vivace.data.corpus import Corpus, Spool
+from vivace.data.corpus.spool import batches
 from vivace.data.privacy.redaction import Redactor
 from vivace.data.steps import STEPS, CorpusStep
 from vivace.data.trail import StepTrail
@@ -80,13 +81,13 @@ def _sweep(
     workers = plan.settings.workers or (os.cpu_count() or 1)
     total = len(corpus)
     with ExitStack() as stack, progress.task("Cleaning", total=total) as bar:
-        batches = _batches(corpus.records())
+        work = batches(corpus.records(), BATCH_ROWS)
         cleaned: Iterable[Cleaned]
         if workers == 1 or total < SMALL:
             cleaner = Cleaner(plan)
-            cleaned = map(cleaner.clean, batches)
+            cleaned = map(cleaner.clean, work)
         else:
-            cleaned = stack.enter_context(Pool(plan, workers)).map(batches)
+            cleaned = stack.enter_context(Pool(plan, workers)).map(work)
         for done in cleaned:
             target.extend(done.rows, done.sketches)
             for trail, counts in zip(trails, done.counts, strict=True):
@@ -96,17 +97,6 @@ def _sweep(
             bar.advance(min(BATCH_ROWS, total))
     corpus.close()
     return target.seal()
-
-
-def _batches(records: Iterable[bytes]) -> Iterator[list[bytes]]:
-    batch: list[bytes] = []
-    for record in records:
-        batch.append(record)
-        if len(batch) == BATCH_ROWS:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
 
 
 def append_drops(path: Path, drops: Spool) -> None:

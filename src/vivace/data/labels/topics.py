@@ -1,8 +1,7 @@
 """Topics of conversations: a sample is grouped by meaning, the groups are named, the rest is told by a classifier."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from itertools import islice
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ from msgspec import Struct
 
 from vivace.config.data import DataSettings
 from vivace.data.corpus.corpus import Corpus
+from vivace.data.corpus.spool import batches
 from vivace.data.labels.clusters import find_clusters
 from vivace.data.labels.naming import name_groups
 from vivace.data.labels.openings import opening
@@ -54,7 +54,7 @@ def label_topics(corpus: Corpus, settings: DataSettings, embedder: Embedder, tra
     if len(rest):
         classifier = _Classifier(texts, names)
         agreement = classifier.agreement
-        for batch in _batches(rest):
+        for batch in batches(rest.tolist(), CLASSIFIED_AT_ONCE):
             openings = [opening(row.example.messages) for _place, row in corpus.rows(batch)]
             topics.update(zip(batch, classifier.topics(openings), strict=True))
     corpus.annotate("topic", topics)
@@ -123,9 +123,3 @@ def _fitted(texts: Sequence[str], topics: Sequence[str]) -> Any:
     decider = LinearSVC(random_state=0) if len(set(topics)) > 1 else DummyClassifier()
     words = TfidfVectorizer(sublinear_tf=True, ngram_range=(1, 2), token_pattern=r"\S+")
     return make_pipeline(words, decider).fit(texts, topics)
-
-
-def _batches(places: np.ndarray) -> Iterator[list[int]]:
-    remaining = iter(places.tolist())
-    while batch := list(islice(remaining, CLASSIFIED_AT_ONCE)):
-        yield batch
