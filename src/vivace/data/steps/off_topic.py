@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator
 from functools import partial
-from itertools import islice
 
 import numpy as np
 
 from vivace.config.data import DataSettings
 from vivace.data.corpus import Corpus
+from vivace.data.corpus.spool import batches
 from vivace.data.labels.clusters import find_clusters
 from vivace.data.labels.openings import opening
 from vivace.data.labels.topics import sample_places
@@ -45,7 +45,7 @@ def clean(corpus: Corpus, trail: StepTrail, settings: DataSettings, embedder: Em
     sizes = np.bincount(clusters.labels)
     centers = clusters.centers[sizes >= max(MIN_CENTER_SHARE * len(texts), min(2, int(sizes.max())))]
     leaving: dict[int, float] = {}
-    for batch in _batches(corpus):
+    for batch in batches(_openings(corpus), BATCH_SIZE):
         scores = relevance(embedder.embed([text for _place, text in batch]), centers)
         trail.changes["openings embedded"] += len(batch)
         for (place, _text), score in zip(batch, scores.tolist(), strict=True):
@@ -61,12 +61,10 @@ def relevance(vectors: Vectors, centers: Vectors) -> np.ndarray:
     return nearest
 
 
-def _batches(corpus: Corpus) -> Iterator[list[tuple[int, str]]]:
-    openings = (
-        (place, text) for place, row in corpus.rows() if not row.held_out and (text := opening(row.example.messages))
-    )
-    while batch := list(islice(openings, BATCH_SIZE)):
-        yield batch
+def _openings(corpus: Corpus) -> Iterator[tuple[int, str]]:
+    for place, row in corpus.rows():
+        if not row.held_out and (text := opening(row.example.messages)):
+            yield place, text
 
 
 STEP = CorpusStep(_open)
