@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from vivace.config.settings import TrainSettings
+from vivace.config.train import TrainSettings
 from vivace.domain import Example, Message, SilentProgress, Task, Workspace
 from vivace.models import identify
 from vivace.store import write_examples

@@ -269,7 +269,7 @@ def test_a_dataset_without_training_rows_is_refused(tiny_model: Path, tmp_path: 
 
 def test_a_base_that_cannot_be_trained_is_refused(dataset: Path, tiny_model: Path, tmp_path: Path) -> None:
     from tests.train.material import workspace
-    from vivace.config.settings import TrainSettings
+    from vivace.config.train import TrainSettings
     from vivace.train import tune
 
     base = Model("small", tiny_model, "gguf", "int4")

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from vivace.config.settings import TrainSettings
+from vivace.config.train import TrainSettings
 from vivace.domain import Model
 from vivace.errors import ConfigError, ModelError
 from vivace.models import copy_tokenizer, save_model

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vivace.config.settings import TrainSettings
+from vivace.config.train import TrainSettings
 from vivace.domain import Model, Task, Workspace
 from vivace.models import load_causal_lm
 from vivace.train.adapters import prepare_weights

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from vivace.config.settings import TrainSettings
+from vivace.config.train import TrainSettings
 from vivace.domain import Example, Model, Workspace
 from vivace.errors import DataError, ModelError
 from vivace.models import ChatTokenizer, fits
