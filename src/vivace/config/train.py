@@ -20,8 +20,8 @@ class PreferenceSettings(Table):
     """Stop after so many tokens (prompt and answers, padding not counted)."""
     num_train_epochs: Annotated[float, Field(gt=0)] = 1.0
     """Passes over the preferences, if `max_tokens` does not end it earlier."""
-    max_length_bias: Annotated[float, Field(ge=0)] = 0.5
-    """Pairs are reweighted when the preferred answer is longer in more than this share above one half."""
+    max_length_bias: Annotated[float, Field(ge=0, le=0.5)] = 0.1
+    """Preferences are reweighted when the longer answer is liked in more than this share above one half. 0.5: never."""
     min_raters: Count = 1
     """Leave preferences out for which fewer people are known to have rated."""
 
@@ -54,7 +54,8 @@ class TrainSettings(Table):
     num_train_epochs: Annotated[float, Field(gt=0)] = 3.0
     """Passes over the training split, if `max_tokens` does not end training earlier."""
     learning_rate: Annotated[float, Field(gt=0)] | None = None
-    """Peak learning rate. Empty: 2e-3 for lora, 1e-4 for full."""
+    """Peak learning rate. Empty: 2e-3 for lora, dora and qlora, 5e-4 for rslora, 1e-2 for ia3, 3e-2 for prompt_tuning,
+    1e-4 for full."""
     lr_scheduler_type: Literal["linear", "cosine", "constant", "constant_with_warmup"] = "cosine"
     """Shape of the learning rate over the steps."""
     warmup_ratio: Fraction = 0.05
@@ -78,7 +79,7 @@ class TrainSettings(Table):
     gradient_checkpointing: bool = False
     """Compute activations again in the backward pass: less memory, about a third slower."""
     packing: bool = False
-    """Put several conversations into one row; they do not see one another."""
+    """Put the conversations of a step into few rows of up to `max_length`; they do not see one another."""
     train_sampling_strategy: Literal["shuffled", "curriculum"] = "shuffled"
     """Order of the conversations: shuffled, or in stages from easy to hard."""
     curriculum: Literal["length", "turns", "loss"] = "length"
@@ -94,7 +95,7 @@ class TrainSettings(Table):
     lora_dropout: Fraction = 0.0
     """Dropout inside the adapters."""
     lora_target_modules: str | list[str] = "all-linear"
-    """Which linear layers get adapters."""
+    """Which linear layers get adapters; ia3 rescales keys, values and the feed-forward blocks instead."""
     num_virtual_tokens: Count = 16
     """Learned tokens that stand before every prompt (prompt tuning)."""
     lora_layers_fraction: Annotated[float, Field(gt=0, le=1)] = 0.5
@@ -106,7 +107,7 @@ class TrainSettings(Table):
     metric_for_best_model: Literal["loss", "token_accuracy"] = "loss"
     """What tells the best checkpoint and stops training early, on the validation split."""
     early_stopping_patience: Count = 2
-    """Stop after so many validations without a better validation loss."""
+    """Stop after so many validations without a better one."""
     max_validation_examples: Count = 24
     """Validation examples used while training."""
     seed: int = 0
