@@ -1,14 +1,21 @@
 """Small datasets and workspaces for training tests; as a program, it tunes once in a process of its own."""
 
+import json
+import os
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
-from vivace.config.settings import TrainSettings
+from vivace.config.train import TrainSettings
 from vivace.domain import Example, Message, SilentProgress, Task, Workspace
 from vivace.models import identify
 from vivace.store import write_examples
+from vivace.store.files import read_journal
 
+ROOT = Path(__file__).parents[2]
 SYSTEM = "Be kind."
 FACTS = ["blue", "green", "seven", "Friday", "tea", "north", "gold", "rain"]
 
@@ -55,6 +62,41 @@ def run(dataset: Path, model: Path, folder: Path, progress: Any = None, **change
     return tune(dataset, identify(model), SYSTEM, settings, workspace(folder, progress))
 
 
+def stop_and_go_on(dataset: Path, model: Path, folder: Path, *, after: int = 13, **changes: Any) -> None:
+    """Tune the tiny model, break off while a step is told, and tune again to the end."""
+
+    class Stopped(Exception):
+        pass
+
+    def stop(notes: int) -> None:
+        if notes == after:
+            raise Stopped
+
+    try:
+        run(dataset, model, folder, progress=Watcher(stop), **changes)
+    except Stopped:
+        watcher = Watcher()
+        run(dataset, model, folder, progress=watcher, **changes)
+        assert any("continues after step" in text for text in watcher.said)
+        return
+    raise AssertionError("the run was over before it could be stopped")
+
+
+def kill(dataset: Path, model: Path, folder: Path, **changes: Any) -> int:
+    """Tune in a process of its own, kill it in the middle, and return the last step it told of."""
+    command = [sys.executable, "-m", "tests.train.material", *map(str, (dataset, model, folder)), json.dumps(changes)]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)])}
+    child = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE)
+    journal = folder / "scratch" / "history.jsonl"
+    deadline = time.monotonic() + 200
+    while len(read_journal(journal)) < 13 and child.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.002)
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    assert child.returncode == -signal.SIGKILL, child.stderr.read() if child.stderr else ""
+    return int(json.loads(read_journal(journal)[-1])["step"])
+
+
 class Watcher(SilentProgress):
     """Progress that calls back with each step's remark and keeps what was said."""
 
@@ -93,4 +135,4 @@ class Watcher(SilentProgress):
 
 
 if __name__ == "__main__":
-    run(*map(Path, sys.argv[1:4]))
+    run(*map(Path, sys.argv[1:4]), **json.loads("".join(sys.argv[4:]) or "{}"))

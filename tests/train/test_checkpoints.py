@@ -110,6 +110,13 @@ def test_the_last_two_and_the_best_are_kept(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-10", "checkpoint-2", "checkpoint-4"]
 
 
+def test_checkpoints_that_are_to_be_averaged_are_kept(tmp_path: Path) -> None:
+    for step in (1, 2, 3, 4, 10):
+        write(tmp_path, step)
+    prune_checkpoints(tmp_path, 2, [2, 1])
+    assert sorted(int(path.name.rpartition("-")[2]) for path in tmp_path.iterdir()) == [1, 2, 4, 10]
+
+
 def test_a_manifest_names_its_files(tmp_path: Path) -> None:
     told = json.loads((write(tmp_path, 1) / "checkpoint.json").read_text())
     assert "weights.safetensors" in told["files"]

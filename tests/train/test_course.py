@@ -1,5 +1,6 @@
 """History without gaps or repeats, and when to stop."""
 
+import json
 import os
 import signal
 from pathlib import Path
@@ -37,6 +38,30 @@ def test_training_stops_after_so_many_validations_without_a_better_one(tmp_path:
     assert [step(it, number, loss) for number, loss in ((2, 2.0), (4, 2.1), (6, 1.9), (8, 1.9))] == [True] * 4
     assert not step(it, 10, 2.0)
     assert (it.best_step, it.best_loss, it.stopped_early) == (6, 1.9, True)
+
+
+def test_token_accuracy_can_tell_the_best_and_when_to_stop(tmp_path: Path) -> None:
+    it = Course(
+        tmp_path / "history.jsonl", patience=2, milestones=(2, 4, 6, 8), validates=True, metric="token_accuracy"
+    )
+    it.restart()
+    went_on = []
+    for number, loss, accuracy in ((2, 2.0, 0.5), (4, 2.5, 0.6), (6, 1.0, 0.6), (8, 0.9, 0.55)):
+        it.stepped({"step": number}, validates_now=True)
+        went_on.append(it.validated(number, loss, accuracy))
+    assert went_on == [True, True, True, False]
+    assert (it.best_step, it.best_loss, it.best_accuracy) == (4, 2.5, 0.6)
+    assert [found.step for found in it.best(3)] == [4, 6, 8]
+
+
+def test_the_best_validations_are_remembered_with_a_checkpoint(tmp_path: Path) -> None:
+    it = course(tmp_path)
+    for number, loss in ((2, 2.0), (4, 2.1), (6, 1.9)):
+        step(it, number, loss)
+    again = course_of_same_file(tmp_path)
+    again.restore(json.loads(json.dumps(it.notes())), 6)
+    assert [found.step for found in again.best(2)] == [6, 2]
+    assert again.best(9) == it.best(9)
 
 
 def test_what_came_after_a_checkpoint_is_cut_when_training_continues(tmp_path: Path) -> None:

@@ -77,6 +77,54 @@ def test_a_row_that_counts_twice_is_the_same_as_the_row_twice() -> None:
     torch.testing.assert_close(gradients([0, 1], [1.0, 1.0]), gradients([0, 1], None))
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.9])
+def test_smoothed_labels_give_the_loss_and_gradients_of_torch(
+    smoothing: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    from vivace.train import head_loss as module
+
+    monkeypatch.setattr(module, "CPU_LOGITS", 16 * 30)  # slices of 16 positions
+    source = torch.Generator().manual_seed(2)
+    labels = torch.randint(0, 30, (3, 25), generator=source)
+    labels[0, :9] = labels[2, 20:] = IGNORED
+    ours = [torch.randn(3, 25, 8, generator=source), torch.randn(30, 8, generator=source)]
+    theirs = [tensor.clone().requires_grad_() for tensor in ours]
+    ours = [tensor.requires_grad_() for tensor in ours]
+
+    total, right = module.head_loss(ours[0], ours[1], labels, smoothing=smoothing)
+    total.backward()
+    logits = theirs[0][:, :-1] @ theirs[1].T
+    plain = torch.nn.CrossEntropyLoss(label_smoothing=smoothing, reduction="sum", ignore_index=IGNORED)
+    expected = plain(logits.flatten(0, 1), labels[:, 1:].flatten())
+    expected.backward()
+
+    torch.testing.assert_close(total, expected)
+    assert int(right) == int((logits.argmax(-1) == labels[:, 1:]).sum())
+    for found, wanted in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(found.grad, wanted.grad, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_the_reference_loss_is_that_of_the_head(tiny_model: Path, smoothing: float) -> None:
+    import torch
+    from trl.trainer.utils import add_fused_lm_head
+
+    from vivace.train.head_loss import backbone, head_loss, reference_loss
+
+    model = load_causal_lm(tiny_model)
+    add_fused_lm_head(model, outputs=("log_probs", "is_top1"))
+    ids = torch.randint(0, 500, (2, 12), generator=torch.Generator().manual_seed(3))
+    labels = ids.clone()
+    labels[0, :5] = IGNORED
+    given = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    for shares in (None, torch.tensor([2.0, 0.5]), torch.rand(2, 12)):
+        hidden = backbone(model)(**given, use_cache=False).last_hidden_state
+        ours = head_loss(hidden, model.get_output_embeddings().weight, labels, shares, smoothing)
+        torch.testing.assert_close(reference_loss(model, given, labels, shares, smoothing), ours, rtol=1e-4, atol=1e-4)
+
+
 def test_nothing_to_learn_is_a_loss_of_zero() -> None:
     import torch
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from vivace.config.settings import TrainSettings
+from vivace.config.train import TrainSettings
 from vivace.errors import ConfigError, ResourceError
 from vivace.models import identify, load_causal_lm
 from vivace.train import machine

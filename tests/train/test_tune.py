@@ -4,9 +4,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +11,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from tests.train.material import Watcher, run, write_dataset
+from tests.train.material import Watcher, kill, run, write_dataset
 from vivace.domain import Example, Message, Model
 from vivace.errors import ConfigError, DataError, ModelError
 from vivace.models import ChatTokenizer, check_data_only, identify, load_causal_lm, load_with_adapter
@@ -22,7 +19,6 @@ from vivace.store import write_examples
 from vivace.store.files import folder_digest, read_journal
 
 pytestmark = pytest.mark.slow
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -96,18 +92,7 @@ def test_training_is_deterministic(
 def test_a_run_killed_in_the_middle_ends_with_the_same_bits(
     dataset: Path, tiny_model: Path, tuned: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:
-    command = [sys.executable, "-m", "tests.train.material", str(dataset), str(tiny_model), str(tmp_path)]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)])}
-    child = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE)
-    journal = tmp_path / "scratch" / "history.jsonl"
-    deadline = time.monotonic() + 200
-    while len(read_journal(journal)) < 13 and child.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.002)
-    child.send_signal(signal.SIGKILL)
-    child.wait()
-    assert child.returncode == -signal.SIGKILL, child.stderr.read() if child.stderr else ""
-    done = [json.loads(line)["step"] for line in read_journal(journal)]
-    assert 12 <= done[-1] < 32
+    assert 12 <= kill(dataset, tiny_model, tmp_path) < 32
     assert (tmp_path / "scratch" / "checkpoint-8").is_dir()
     assert not (tmp_path / "out" / "model").exists()
     # What a kill in the middle of writing would leave behind.
@@ -121,6 +106,28 @@ def test_a_run_killed_in_the_middle_ends_with_the_same_bits(
     assert folder_digest(tmp_path / "out")[0] == folder_digest(tuned[0] / "out")[0]
     assert facts["steps"] == tuned[1]["steps"]
     assert watcher.advanced["Training"] == watcher.totals["Training"] == facts["tokens"]
+
+
+def test_a_killed_run_with_everything_turned_on_ends_with_the_same_bits(
+    dataset: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    everything: dict[str, Any] = {
+        "method": "dora",
+        "label_smoothing_factor": 0.1,
+        "neftune_noise_alpha": 5.0,
+        "average_checkpoints": 3,
+        "metric_for_best_model": "token_accuracy",
+        "gradient_checkpointing": True,
+        "packing": True,
+        "train_sampling_strategy": "curriculum",
+        "curriculum": "loss",
+    }
+    run(dataset, tiny_model, tmp_path / "through", **everything)
+    kill(dataset, tiny_model, tmp_path / "killed", **everything)
+    watcher = Watcher()
+    run(dataset, tiny_model, tmp_path / "killed", progress=watcher, **everything)
+    assert any("continues after step" in text for text in watcher.said)
+    assert folder_digest(tmp_path / "killed" / "out")[0] == folder_digest(tmp_path / "through" / "out")[0]
 
 
 def test_ctrl_c_keeps_the_step_at_hand_and_the_next_run_goes_on(
@@ -269,7 +276,7 @@ def test_a_dataset_without_training_rows_is_refused(tiny_model: Path, tmp_path: 
 
 def test_a_base_that_cannot_be_trained_is_refused(dataset: Path, tiny_model: Path, tmp_path: Path) -> None:
     from tests.train.material import workspace
-    from vivace.config.settings import TrainSettings
+    from vivace.config.train import TrainSettings
     from vivace.train import tune
 
     base = Model("small", tiny_model, "gguf", "int4")
@@ -300,3 +307,15 @@ def test_bfloat16_can_be_asked_for_and_adapters_stay_float32(dataset: Path, tiny
     assert facts["dtype"] == "bfloat16"
     assert {value.dtype for value in weights(tmp_path).values()} == {np.dtype("float32")}
     assert facts["best_validation_loss"] < facts["validation_loss_before"]
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_bfloat16_is_what_training_computes_in(dataset: Path, tiny_model: Path, tmp_path: Path, method: str) -> None:
+    losses = []
+    for dtype in ("float32", "bfloat16"):
+        folder = tmp_path / dtype
+        run(dataset, tiny_model, folder, dtype=dtype, method=method, num_train_epochs=1, learning_rate=1e-4)
+        losses.append([row["loss"] if row["step"] else row["validation_loss"] for row in history(folder)[:2]])
+    for plain, coarse in zip(*losses, strict=True):
+        assert coarse != plain  # before training and in it
+        assert coarse == pytest.approx(plain, rel=0.03)

@@ -1,37 +1,25 @@
 """`vivace data`: make the dataset, and look at what is in it."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from typer.core import TyperGroup
 
-from vivace.cli.options import HERE, Changes, Json, ProjectDir, Quiet
+from vivace.cli.options import HERE, Changes, DefaultGroup, Json, ProjectDir, Quiet
 
 Project = Annotated[Path, typer.Option("--project", "-p", help="Folder of the project.")]
 Dataset = Annotated[str, typer.Option("--dataset", "-d", help="First digits of the dataset's id; empty: the newest.")]
 Limit = Annotated[int, typer.Option("--limit", "-n", min=1, help="Show at most so many.")]
-MAKE = "make"
-
-
-class DataGroup(TyperGroup):
-    """A group that makes the dataset unless another of its commands is named."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Put `make` before arguments that name no command."""
-        if not args or (args[0] not in self.commands and args[0] not in ("--help", "-h")):
-            args = [MAKE, *args]
-        return list(super().parse_args(ctx, args))
 
 
 app = typer.Typer(
-    cls=DataGroup,
+    cls=DefaultGroup,
     add_completion=False,
     help="Read, clean, label and split the conversations (`vivace data` alone), and look at what is in them.",
 )
 
 
-@app.command(MAKE)
+@app.command()
 def make(project: ProjectDir = HERE, change: Changes = None, as_json: Json = False, quiet: Quiet = False) -> None:
     """Make the dataset: read, clean, label, split; tell what was dropped and why."""
     from vivace.cli.data_views import print_dataset

@@ -1,9 +1,10 @@
 """Options that several commands share."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 ProjectDir = Annotated[
     Path, typer.Argument(help="Folder of the project, or its vivace.toml.", show_default="the current folder")
@@ -16,3 +17,13 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 
 HERE = Path()
+
+
+class DefaultGroup(TyperGroup):
+    """A group that runs its first command unless another one is named."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put the first command before arguments that name none."""
+        if not args or (args[0] not in self.commands and args[0] not in ("--help", "-h")):
+            args = [next(iter(self.commands)), *args]
+        return list(super().parse_args(ctx, args))

@@ -1,15 +1,109 @@
-"""`vivace train`: the loop up to and including `train`."""
+"""`vivace train`: the loop up to and including `train`, the search for settings, and the runs so far."""
+
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
-from vivace.cli.options import HERE, Changes, Json, ProjectDir, Quiet
+from vivace.cli.options import HERE, Changes, DefaultGroup, Json, ProjectDir, Quiet
 
-app = typer.Typer(add_completion=False)
+Project = Annotated[Path, typer.Option("--project", "-p", help="Folder of the project.")]
+RUN_HELP = "First digits of the run's id; empty: the newest."
+
+app = typer.Typer(
+    cls=DefaultGroup,
+    add_completion=False,
+    help="Tune the base model on the dataset (`vivace train` alone), search for better settings, look at the runs.",
+)
 
 
 @app.command()
-def train(project: ProjectDir = HERE, change: Changes = None, as_json: Json = False, quiet: Quiet = False) -> None:
+def run(project: ProjectDir = HERE, change: Changes = None, as_json: Json = False, quiet: Quiet = False) -> None:
     """Tune the base model on the dataset."""
     from vivace.cli.results import print_stage
 
     print_stage("train", project, change or [], as_json=as_json, quiet=quiet)
+
+
+@app.command()
+def search(project: ProjectDir = HERE, change: Changes = None, as_json: Json = False, quiet: Quiet = False) -> None:
+    """Search for better settings, train with the best and tell whether they beat the defaults."""
+    from vivace.cli.screen import TerminalProgress, print_json
+    from vivace.cli.train_views import print_search
+    from vivace.loop.searching import search_project
+
+    found = search_project(project, TerminalProgress(quiet), changes=change or [])
+    if as_json:
+        print_json(found)
+    else:
+        print_search(found)
+
+
+@app.command("list")
+def list_(project: ProjectDir = HERE, as_json: Json = False, quiet: Quiet = False) -> None:
+    """List the project's training runs, newest first."""
+    from vivace.cli.screen import TerminalProgress, print_json
+    from vivace.cli.train_views import print_runs
+    from vivace.loop.trainings import list_trainings
+
+    found = list_trainings(project, TerminalProgress(quiet))
+    if as_json:
+        print_json(found)
+    else:
+        print_runs(found)
+
+
+@app.command()
+def show(
+    run: Annotated[str, typer.Argument(help=RUN_HELP)] = "",
+    project: Project = HERE,
+    as_json: Json = False,
+) -> None:
+    """Show a training run: settings, figures, where and from what it was made."""
+    from vivace.cli.screen import print_json
+    from vivace.cli.train_views import print_run
+    from vivace.loop.trainings import find_training
+
+    found = find_training(project, run)
+    if as_json:
+        print_json(found)
+    else:
+        print_run(found)
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[str], typer.Argument(help="First digits of the runs' ids.")],
+    project: Project = HERE,
+    as_json: Json = False,
+) -> None:
+    """Compare training runs: settings that differ, ends of the curves, best validation loss."""
+    from vivace.cli.screen import print_json
+    from vivace.cli.train_views import print_comparison
+    from vivace.loop.trainings import compare_trainings
+
+    found = compare_trainings(project, runs)
+    if as_json:
+        print_json(found)
+    else:
+        print_comparison(found)
+
+
+@app.command()
+def rerun(
+    run: Annotated[str, typer.Argument(help=RUN_HELP)] = "",
+    project: Project = HERE,
+    change: Changes = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train once more as a run was trained, and tell whether the weights are the same."""
+    from vivace.cli.screen import TerminalProgress, print_json
+    from vivace.cli.train_views import print_rerun
+    from vivace.loop.trainings import rerun as train_again
+
+    done = train_again(project, run, TerminalProgress(quiet), changes=change or [])
+    if as_json:
+        print_json(done)
+    else:
+        print_rerun(done)

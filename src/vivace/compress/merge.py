@@ -13,8 +13,8 @@ def merge(model: Model, out: Path) -> Model:
     """Write base plus adapter as one Hugging Face folder in float32; a model without adapter is returned as it is.
 
     The merged weights answer as base and adapter together do (logits within 1e-4): W + (alpha / r) B A per layer,
-    Hu et al. 2021, https://arxiv.org/abs/2106.09685. Raises `ModelError` when either cannot be opened or the sum
-    holds numbers that are not finite.
+    Hu et al. 2021, https://arxiv.org/abs/2106.09685; DoRA, rsLoRA and (IA)3 likewise. Raises `ModelError` when either
+    cannot be opened, the adapter is no change of weights, or the sum holds numbers that are not finite.
     """
     if model.format == "hf":
         return model
@@ -34,6 +34,11 @@ def merge(model: Model, out: Path) -> Model:
 
 def _fold(model: Model, parent: Path) -> Any:
     combined = load_with_adapter(model.path, parent)
+    if combined.active_peft_config.is_prompt_learning:
+        raise ModelError(
+            f"The adapter {model.path} holds learned tokens (prompt tuning), which cannot be merged into weights.",
+            'Train with method = "lora" or another that changes weights.',
+        )
     try:
         return combined.merge_and_unload(safe_merge=True)
     except ValueError as error:  # PEFT found numbers that are not finite

@@ -7,6 +7,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from vivace.config.data import DataSettings
 from vivace.config.table import Count, Fraction, Table
+from vivace.config.train import TrainSettings
 
 
 class ProjectSettings(Table):
@@ -25,53 +26,6 @@ class ModelsSettings(Table):
     """A name from `vivace models list`, a Hugging Face name, or a model folder."""
     revision: str = "main"
     """Revision of a Hugging Face model."""
-
-
-class TrainSettings(Table):
-    """How the base becomes the domain's model. Names and defaults follow Hugging Face where they exist."""
-
-    method: Literal["lora", "full"] = "lora"
-    """`lora` trains low-rank adapters, `full` all weights."""
-    max_tokens: Count | None = 40_000
-    """Stop after so many training tokens (padding not counted). Empty: by `num_train_epochs` alone."""
-    num_train_epochs: Annotated[float, Field(gt=0)] = 3.0
-    """Passes over the training split, if `max_tokens` does not end training earlier."""
-    learning_rate: Annotated[float, Field(gt=0)] | None = None
-    """Peak learning rate. Empty: 2e-3 for lora, 1e-4 for full."""
-    lr_scheduler_type: Literal["linear", "cosine", "constant", "constant_with_warmup"] = "cosine"
-    """Shape of the learning rate over the steps."""
-    warmup_ratio: Fraction = 0.05
-    """Share of the steps over which the learning rate rises."""
-    per_device_train_batch_size: Count = 4
-    """Conversations per step."""
-    gradient_accumulation_steps: Count = 1
-    """Steps whose gradients are added up before one update."""
-    max_length: Count = 512
-    """Longest training conversation in tokens; longer ones lose their oldest turns."""
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    """AdamW weight decay."""
-    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
-    """Gradient norm above which gradients are scaled down."""
-    lora_r: Count = 16
-    """Rank of the adapters."""
-    lora_alpha: Count = 32
-    """Scale of the adapters."""
-    lora_dropout: Fraction = 0.0
-    """Dropout inside the adapters."""
-    lora_target_modules: str | list[str] = "all-linear"
-    """Which linear layers get adapters."""
-    lora_layers_fraction: Annotated[float, Field(gt=0, le=1)] = 0.5
-    """Share of the layers, counted from the top, that get adapters; 0.5 trains about a third faster."""
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Arithmetic of training. auto: bfloat16 where the hardware is fast at it, else float32."""
-    eval_steps_fraction: Annotated[float, Field(gt=0, le=1)] = 0.25
-    """Validate and save a checkpoint after each such share of the steps."""
-    early_stopping_patience: Count = 2
-    """Stop after so many validations without a better validation loss."""
-    max_validation_examples: Count = 24
-    """Validation examples used while training."""
-    seed: int = 0
-    """Seed of initialization, shuffling and dropout."""
 
 
 class CompressSettings(Table):

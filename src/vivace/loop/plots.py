@@ -23,7 +23,7 @@ def training(history: list[dict[str, Any]]) -> str | None:
         "yaxis": {"title": {"text": "loss (nats per token)"}},
         "yaxis2": {"title": {"text": "token accuracy"}, "overlaying": "y", "side": "right", "showgrid": False},
     }
-    return _figure([trace for trace in traces if trace["x"]], layout)
+    return figure([trace for trace in traces if trace["x"]], layout)
 
 
 def quality(cards: list[Scorecard]) -> str | None:
@@ -34,7 +34,7 @@ def quality(cards: list[Scorecard]) -> str | None:
         shown = [(label, scores[metric]) for metric, label in SHARES if metric in scores]
         traces.append(_bars(card.candidate.name, shown, COLORS[number % len(COLORS)]))
     layout = {"barmode": "group", "yaxis": {"title": {"text": "score, with 95 % interval"}, "rangemode": "tozero"}}
-    return _figure(traces, layout) if cards else None
+    return figure(traces, layout) if cards else None
 
 
 def latency(speeds: dict[str, Speed]) -> str | None:
@@ -46,7 +46,7 @@ def latency(speeds: dict[str, Speed]) -> str | None:
     for label, attribute, color in (("p50", "p50_ms", COLORS[1]), ("p95", "p95_ms", COLORS[2])):
         scores = [getattr(speeds[name].e2e, attribute) for name in names]
         traces.append(_bars(label, list(zip(names, scores, strict=True)), color))
-    return _figure(traces, {"barmode": "group", "yaxis": {"title": {"text": "end to end, ms"}, "rangemode": "tozero"}})
+    return figure(traces, {"barmode": "group", "yaxis": {"title": {"text": "end to end, ms"}, "rangemode": "tozero"}})
 
 
 def frontier(cards: list[Scorecard], metric: str) -> str | None:
@@ -73,7 +73,7 @@ def frontier(cards: list[Scorecard], metric: str) -> str | None:
         "yaxis": {"title": {"text": metric.replace("_", " ")}, "rangemode": "tozero"},
         "showlegend": False,
     }
-    return _figure(traces, layout) if traces else None
+    return figure(traces, layout) if traces else None
 
 
 def _line(
@@ -120,7 +120,7 @@ def _error(scores: list[Score]) -> dict[str, Any]:
     }
 
 
-def _figure(traces: list[dict[str, Any]], layout: dict[str, Any]) -> str:
+def figure(traces: list[dict[str, Any]], layout: dict[str, Any]) -> str:
     """Check a figure against Plotly's schema and return it as JSON."""
     from plotly.graph_objects import Figure
 

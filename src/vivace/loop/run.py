@@ -5,8 +5,8 @@ from pathlib import Path
 import msgspec
 
 from vivace.domain import Artifact, Candidate, Comparison, Model, Score, Scorecard, Verdict
-from vivace.errors import ReleaseRefused
-from vivace.loop import stages
+from vivace.errors import ConfigError, ReleaseRefused
+from vivace.loop import searching, stages, trainings
 from vivace.loop.project import Project
 from vivace.store.artifacts import Outcome
 
@@ -17,6 +17,7 @@ class Result(msgspec.Struct):
     dataset: Artifact | None = None
     base: Model | None = None
     trained: Artifact | None = None
+    aligned: Artifact | None = None  # trained on, on preferences; None without [train.preference]
     candidates: list[Candidate] = []
     scorecards: list[Scorecard] = []
     verdicts: list[Verdict] = []
@@ -59,7 +60,13 @@ class _Loop:
     def train(self) -> None:
         self.result.base = stages.base_model(self.project)
         assert self.result.dataset is not None
-        self.result.trained = self.keep("train", stages.train(self.project, self.result.dataset, self.result.base))
+        settings = searching.chosen_settings(self.project, self.result.dataset, self.result.base)
+        outcome = stages.train(self.project, self.result.dataset, self.result.base, settings)
+        self.result.trained = self.keep("train", outcome)
+        if self.project.settings.train.preference.method != "none":
+            aligned = stages.align(self.project, self.result.dataset, self.result.trained, self.result.base)
+            self.result.aligned = self.keep("align", aligned)
+        trainings.note_trainings(self.project)
 
     def compress(self) -> None:
         project, base = self.project, self.result.base
@@ -68,7 +75,7 @@ class _Loop:
         exported, reused = stages.export(project, base, stages.BASE_EXPORT)
         self.note(f"compress base to {stages.BASE_EXPORT}", reused)
         self.result.candidates = [stages.candidate(project, "base", exported, role="baseline")]
-        tuned = stages.tuned_model(project, self.result.trained, base)
+        tuned = stages.tuned_model(project, self.result.aligned or self.result.trained, base)
         merged, reused = stages.merge(project, tuned, base)
         if merged is not tuned:
             self.note("merge", reused)
@@ -130,6 +137,13 @@ class _Loop:
 
 def run(project: Project, until: str = "release") -> Result:
     """Run the stages up to `until` and return what they came to; a refused release is told in `refusal`."""
+    if project.settings.train.method == "prompt_tuning" and until not in ("data", "train"):
+        raise ConfigError(
+            'method = "prompt_tuning" in [train] makes no model that can be exported: its learned tokens are no '
+            "weights of the base.",
+            "Take lora, dora, rslora, qlora, ia3 or full, or stop at `vivace train`.",
+        )
+    searching.check_space(project.settings.train)
     loop = _Loop(project)
     for name in UNTIL[: UNTIL.index(until) + 1]:
         getattr(loop, name)()

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from vivace.config.train import PreferenceSettings, SearchSettings, TrainSettings
 from vivace.domain import Artifact, Candidate, Model, Scorecard, Speed, Workspace
 from vivace.loop.project import Project, recipe, table
 from vivace.store import read_examples
@@ -121,35 +122,69 @@ async def _augment(
         return dataset.facts | made | counts
 
 
-def train(project: Project, dataset: Artifact, base: Model) -> Outcome:
-    """Tune the base on the dataset."""
-    settings = project.settings.train
+def train(project: Project, dataset: Artifact, base: Model, settings: TrainSettings | None = None) -> Outcome:
+    """Tune the base on the dataset, with other settings than the project's if some are given."""
+    # How settings were searched for does not change what they make, nor does what is learned afterwards.
+    chosen = (settings or project.settings.train).model_copy(
+        update={"search": SearchSettings(), "preference": PreferenceSettings()}
+    )
     system = project.settings.project.system
+    parents = {"dataset": dataset.id, "base": project.digest(base.path)}
 
     def work(workspace: Workspace) -> dict[str, Any]:
-        from vivace.train import tune
-
-        return tune(dataset.path / "examples.jsonl", base, system, settings, workspace)
+        return tune_model(dataset, base, chosen, system, workspace) | parents
 
     return project.store.run(
         "train",
         work,
         kind="model",
-        settings=table(settings) | {"system": system},
-        parents={"dataset": dataset.id, "base": project.digest(base.path)},
+        settings={key: value for key, value in table(chosen).items() if key not in ("search", "preference")}
+        | {"system": system},
+        parents=parents,
+        progress=project.progress,
+    )
+
+
+def tune_model(
+    dataset: Artifact, base: Model, settings: TrainSettings, system: str, workspace: Workspace
+) -> dict[str, Any]:
+    """Tune the base on the dataset in a workspace, whichever settings the project has."""
+    from vivace.train import tune
+
+    return tune(dataset.path / "examples.jsonl", base, system, settings, workspace)
+
+
+def align(project: Project, dataset: Artifact, trained: Artifact, base: Model) -> Outcome:
+    """Go on from the tuned model and learn from the dataset's ratings and comparisons."""
+    settings = project.settings.train.model_copy(update={"search": SearchSettings()})
+    system = project.settings.project.system
+    tuned = tuned_model(project, trained, base)
+
+    def work(workspace: Workspace) -> dict[str, Any]:
+        from vivace.train.preferences import align as learn
+
+        made = learn(dataset.path, tuned, base, system, settings, workspace)
+        return {"method": trained.facts["method"], **made}
+
+    return project.store.run(
+        "align",
+        work,
+        kind="model",
+        settings={key: value for key, value in table(settings).items() if key != "search"} | {"system": system},
+        parents={"dataset": dataset.id, "tuned": trained.id, "base": project.digest(base.path)},
         progress=project.progress,
     )
 
 
 def tuned_model(project: Project, trained: Artifact, base: Model) -> Model:
     """Return the model that training made: an adapter on the base, or a full model."""
-    method = project.settings.train.method
+    method = trained.facts.get("method", project.settings.train.method)
     return Model(
         name=project.settings.project.name,
         path=trained.path / "model",
-        format="adapter" if method == "lora" else "hf",
+        format="hf" if method == "full" else "adapter",
         weights="fp32",
-        base=base.path if method == "lora" else None,
+        base=None if method == "full" else base.path,
         artifact_id=trained.id,
         license=base.license,
     )

@@ -4,7 +4,7 @@ import json
 import os
 import random
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -59,11 +59,11 @@ def newest_checkpoint(scratch: Path, key: str) -> Checkpoint | None:
     return max(found, key=lambda checkpoint: checkpoint.step, default=None)
 
 
-def prune_checkpoints(scratch: Path, best: int | None) -> None:
-    """Delete all but the last two checkpoints and the best one."""
+def prune_checkpoints(scratch: Path, best: int | None, others: Collection[int] = ()) -> None:
+    """Delete all but the last two checkpoints, the best one and those of the steps `others`."""
     steps = sorted(checkpoint.step for checkpoint in _all(scratch))
     for step in steps[:-KEEP_LAST]:
-        if step != best:
+        if step != best and step not in others:
             shutil.rmtree(scratch / f"{PREFIX}{step}", ignore_errors=True)
     for rest in scratch.glob(f".{PREFIX}*.partial"):
         shutil.rmtree(rest, ignore_errors=True)

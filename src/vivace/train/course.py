@@ -14,17 +14,32 @@ from vivace.domain import Task
 from vivace.store.files import append_line, read_journal, write_atomic
 
 
-class Course:
-    """What happened so far; `history` is a journal that survives a crash."""
+class Validated(msgspec.Struct, frozen=True):
+    """What a validation found after a step."""
 
-    def __init__(self, history: Path, *, patience: int, milestones: tuple[int, ...], validates: bool) -> None:
+    step: int
+    loss: float
+    token_accuracy: float
+
+
+class Course:
+    """What happened so far; `history` is a journal that survives a crash.
+
+    `metric` (loss or token_accuracy) tells which validations are better.
+    """
+
+    def __init__(
+        self, history: Path, *, patience: int, milestones: tuple[int, ...], validates: bool, metric: str = "loss"
+    ) -> None:
         self.history = history
+        self.metric = metric
         self.patience = patience
         self.milestones = frozenset(milestones)
         self.validates = validates
         self.best_step: int | None = None
         self.best_loss: float | None = None
         self.best_accuracy: float | None = None
+        self.validations: list[tuple[int, float, float]] = []
         self.worse_in_a_row = 0
         self.before: dict[str, float] = {}
         self.train_s = 0.0
@@ -35,7 +50,7 @@ class Course:
     def notes(self) -> dict[str, Any]:
         """Return what a checkpoint has to remember of the course."""
         names = ("best_step", "best_loss", "best_accuracy", "worse_in_a_row", "before", "train_s", "validate_s")
-        return {name: getattr(self, name) for name in (*names, "stopped_early")}
+        return {name: getattr(self, name) for name in (*names, "stopped_early", "validations")}
 
     def restore(self, notes: dict[str, Any], step: int) -> None:
         """Continue from a checkpoint's notes: rows of later steps are cut from the history, they come again."""
@@ -67,13 +82,27 @@ class Course:
         self._write()
         if not step:
             return True
-        if self.best_loss is None or loss < self.best_loss:
+        now = Validated(step, loss, accuracy)
+        better = not self.validations or self.is_better(now, self.best(1)[0])
+        self.validations.append(msgspec.structs.astuple(now))
+        if better:
             self.best_step, self.best_loss, self.best_accuracy = step, loss, accuracy
             self.worse_in_a_row = 0
         else:
             self.worse_in_a_row += 1
         self.stopped_early = self.worse_in_a_row >= self.patience
         return not self.stopped_early
+
+    def is_better(self, one: Validated, other: Validated) -> bool:
+        """Tell whether one validation is better than another by the metric."""
+        return one.loss < other.loss if self.metric == "loss" else one.token_accuracy > other.token_accuracy
+
+    def best(self, count: int) -> list[Validated]:
+        """Return the best validations, the best first; of equal ones the earlier."""
+        found = [Validated(*values) for values in self.validations]
+        sign = 1 if self.metric == "loss" else -1
+        worth = {item.step: sign * (item.loss if self.metric == "loss" else item.token_accuracy) for item in found}
+        return sorted(found, key=lambda item: (worth[item.step], item.step))[:count]
 
     def is_milestone(self, step: int) -> bool:
         """Tell whether this step is validated and kept."""

@@ -20,7 +20,13 @@ class _HeadLoss(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, labels: Tensor, shares: Tensor | None, learning: bool
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        labels: Tensor,
+        shares: Tensor | None,
+        learning: bool,
+        smoothing: float,
     ) -> tuple[Tensor, Tensor]:
         """Return the summed loss and how many labels were the likeliest token; shapes (N, H), (V, H), (N,), (N,)."""
         wants_hidden = learning and ctx.needs_input_grad[0]
@@ -37,14 +43,16 @@ class _HeadLoss(torch.autograd.Function):
             top, guess = logits.max(dim=-1, keepdim=True)
             right += (guess == gold).sum()
             logits -= top
-            said = logits.gather(1, gold)
+            said = _blend(logits.gather(1, gold), logits.mean(dim=-1, keepdim=True) if smoothing else None, smoothing)
             scale = logits.exp_().sum(dim=-1, keepdim=True)
             share = None if shares is None else shares[start : start + size, None]
             losses = scale.log() - said
             total += (losses if share is None else losses * share).sum()
             if wants_hidden or wants_weight:
                 logits /= scale
-                logits.scatter_add_(1, gold, torch.full_like(scale, -1.0))
+                logits.scatter_add_(1, gold, torch.full_like(scale, smoothing - 1.0))
+                if smoothing:
+                    logits -= smoothing / logits.shape[1]
                 error = (logits if share is None else logits * share).to(hidden.dtype)
                 if d_hidden is not None:
                     d_hidden[start : start + size] = error @ weight_now
@@ -64,22 +72,53 @@ class _HeadLoss(torch.autograd.Function):
             None,
             None,
             None,
+            None,
         )
 
 
-def head_loss(hidden: Tensor, weight: Tensor, labels: Tensor, shares: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def _blend(said: Tensor, mean: Tensor | None, smoothing: float) -> Tensor:
+    """Return the logit that the smoothed label expects: `smoothing` of its probability lies on all tokens evenly."""
+    return said if mean is None else (1 - smoothing) * said + smoothing * mean
+
+
+def head_loss(
+    hidden: Tensor, weight: Tensor, labels: Tensor, shares: Tensor | None = None, smoothing: float = 0.0
+) -> tuple[Tensor, Tensor]:
     """Return the summed cross entropy of the next tokens and how many were guessed, for rows of hidden states.
 
     `hidden` is (B, T, H), `labels` (B, T) with -100 where nothing is learned; position t predicts label t + 1.
-    `shares` (B,) is how much each row counts.
+    `shares` (B,) or (B, T) is how much each row or label counts. `smoothing` is torch's `label_smoothing`.
     """
     following = labels[:, 1:]
     learned = following != IGNORED
     apply: Any = _HeadLoss.apply
     with torch.autocast(hidden.device.type, enabled=False):
-        spread = None if shares is None else shares[:, None].expand_as(following)[learned]
-        total, right = apply(hidden[:, :-1][learned], weight, following[learned], spread, torch.is_grad_enabled())
+        spread = None if shares is None else _per_label(shares, following)[learned]
+        total, right = apply(
+            hidden[:, :-1][learned], weight, following[learned], spread, torch.is_grad_enabled(), smoothing
+        )
     return total, right
+
+
+def reference_loss(
+    model: Any, given: dict[str, Tensor], labels: Tensor, shares: Tensor | None, smoothing: float = 0.0
+) -> tuple[Tensor, Tensor]:
+    """Return what `head_loss` does for a model whose head does more than multiply; TRL's loss unless smoothed."""
+    following = labels[:, 1:]
+    if smoothing:
+        logits = model(**given, use_cache=False).logits[:, :-1].float()
+        losses = nn.functional.cross_entropy(
+            logits.transpose(1, 2), following, ignore_index=IGNORED, reduction="none", label_smoothing=smoothing
+        )
+        right = ((logits.argmax(dim=-1) == following) & (following != IGNORED)).sum()
+    else:
+        outputs = model(**given, labels=labels, use_cache=False, fused_lm_head=True)
+        losses, right = -outputs.log_probs, outputs.is_top1.sum()
+    return (losses if shares is None else losses * _per_label(shares, following)).sum(), right
+
+
+def _per_label(shares: Tensor, following: Tensor) -> Tensor:
+    return shares[:, None].expand_as(following) if shares.dim() == 1 else shares[:, 1:]
 
 
 def is_plain_head(model: nn.Module) -> bool:

@@ -1,9 +1,11 @@
 """Which rows go into which batch, decided before the first step."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from msgspec import Struct
+
+from vivace.train.curriculum import in_stages
 
 POOL_BATCHES = 16
 
@@ -48,25 +50,53 @@ def make_plan(
     Each epoch is a new shuffle; rows are sorted by length within pools of 16 batches, so that little is padded, and
     the batches are shuffled again. The plan follows from its arguments alone.
     """
+    return _plan(_shuffled(lengths, batch_size, epochs, max_tokens, seed), lengths, accumulation)
+
+
+def make_curriculum(
+    lengths: Sequence[int],
+    difficulty: Sequence[float],
+    stages: int,
+    *,
+    batch_size: int,
+    accumulation: int,
+    epochs: float,
+    max_tokens: int | None,
+    seed: int,
+) -> Plan:
+    """Show each row as often as `make_plan` does, in stages from easy to hard; within a stage rows are shuffled."""
+    views = [i for batch in _shuffled(lengths, batch_size, epochs, max_tokens, seed) for i in batch]
+    source = random.Random(f"vivace-train-curriculum-{seed}")
+    batches: list[tuple[int, ...]] = []
+    for stage in in_stages(views, difficulty, stages):
+        batches += _batches(stage, lengths, batch_size, source)
+    return _plan(batches, lengths, accumulation)
+
+
+def _shuffled(
+    lengths: Sequence[int], batch_size: int, epochs: float, max_tokens: int | None, seed: int
+) -> list[tuple[int, ...]]:
     source = random.Random(f"vivace-train-plan-{seed}")
     whole, part = int(epochs), epochs - int(epochs)
     batches: list[tuple[int, ...]] = []
     total = 0
     for epoch in range(whole + (part > 0)):
-        made = _epoch(lengths, batch_size, source)
+        made = _batches(range(len(lengths)), lengths, batch_size, source)
         if epoch == whole:
             made = made[: max(1, round(part * len(made)))]
         for batch in made:
             tokens = sum(lengths[i] for i in batch)
             if max_tokens is not None and batches and total + tokens > max_tokens:
-                return _plan(batches, lengths, accumulation)
+                return batches
             batches.append(batch)
             total += tokens
-    return _plan(batches, lengths, accumulation)
+    return batches
 
 
-def _epoch(lengths: Sequence[int], batch_size: int, source: random.Random) -> list[tuple[int, ...]]:
-    order = list(range(len(lengths)))
+def _batches(
+    rows: Iterable[int], lengths: Sequence[int], batch_size: int, source: random.Random
+) -> list[tuple[int, ...]]:
+    order = list(rows)
     source.shuffle(order)
     pool = batch_size * POOL_BATCHES
     batches: list[tuple[int, ...]] = []

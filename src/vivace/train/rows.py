@@ -24,12 +24,13 @@ ENDLESS = "no answer is closed by an end token"
 class Row(Struct, frozen=True):
     """One conversation as the model reads it; `labels` repeats the ids to learn and holds -100 elsewhere.
 
-    `share` is how much it counts in the loss, beside the others' 1.
+    `share` is how much it counts in the loss, beside the others' 1; `turns` counts all but the system's.
     """
 
     ids: tuple[int, ...]
     labels: tuple[int, ...]
     share: float = 1.0
+    turns: int = 0
 
     @property
     def learned(self) -> int:
@@ -121,7 +122,7 @@ def encode_row(tokenizer: ChatTokenizer, turns: Sequence[Message], tools: Sequen
     labels = [IGNORED] * len(ids)
     for start, end in (span for span in spans if span is not None):
         labels[start:end] = ids[start:end]
-    row = Row(ids, tuple(labels))
+    row = Row(ids, tuple(labels), turns=sum(turn.role not in ("system", "developer") for turn in turns))
     if all(span is None for span in spans):
         raise _LeftOutError(UNMATCHED)
     if not row.learned:
@@ -143,11 +144,14 @@ def _span(
         if index == len(turns) - 1
         else tokenizer.encode_chat(turns[: index + 1], add_generation_prompt=False, tools=tools)
     )
-    if ids[: len(before)] != before or ids[: len(upto)] != upto:
+    # The model stops at the first end token. Whatever the template writes after it, such as a newline or the end of
+    # the whole conversation, it never gets to say.
+    start = len(before)
+    end = next((i + 1 for i in range(start, len(upto)) if upto[i] in tokenizer.eos_ids), None)
+    seen = len(upto) if end is None else end
+    if ids[:start] != before or ids[:seen] != upto[:seen]:
         return None
-    # Whatever the template writes after the end token, such as a newline, the model never gets to say.
-    end = next((i + 1 for i in range(len(upto) - 1, len(before) - 1, -1) if upto[i] in tokenizer.eos_ids), None)
-    return (len(before), len(before) if end is None else end)
+    return (start, start if end is None else end)
 
 
 def _refuse(split: str, count: int, dropped: Counter[str], max_length: int) -> None:

@@ -5,13 +5,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vivace.config.settings import TrainSettings
+from vivace.config.train import TrainSettings
 from vivace.domain import Model, Task, Workspace
-from vivace.models import load_causal_lm
+from vivace.models import check_data_only, load_causal_lm
 from vivace.train.adapters import prepare_weights
 from vivace.train.checkpoints import Checkpoint
 from vivace.train.course import Course, Interruption
 from vivace.train.machine import device
+from vivace.train.methods import learning_rate
 from vivace.train.plan import Plan
 from vivace.train.rows import Row
 from vivace.train.trainer import ChatTrainer
@@ -20,13 +21,41 @@ from vivace.train.trainer import ChatTrainer
 def open_for_training(base: Model, settings: TrainSettings, dtype: str, device: str) -> Any:
     """Load the base and free the weights that are trained.
 
-    Adapters stay in float32 whatever the base is in; a full run keeps float32 weights and computes in `dtype`.
+    Adapters stay in float32 whatever the base is in (TRL trains those of qlora in bfloat16); a full run keeps float32
+    weights and computes in `dtype`.
     """
     from transformers import set_seed
 
     set_seed(settings.seed)
-    stored = dtype if settings.method == "lora" and device == "cuda" else "float32"
+    if settings.method == "qlora":
+        return prepare_weights(_load_quantized(base, dtype), base, settings)
+    stored = dtype if settings.method != "full" and device == "cuda" else "float32"
     return prepare_weights(load_causal_lm(base.path, stored), base, settings)
+
+
+def _load_quantized(base: Model, dtype: str) -> Any:
+    """Load the base in 4-bit NormalFloat with doubly quantized scales, Dettmers et al. 2023, arXiv:2305.14314."""
+    import torch
+    from peft import prepare_model_for_kbit_training
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+    check_data_only(base.path)
+    make: Any = BitsAndBytesConfig
+    prepare: Any = prepare_model_for_kbit_training
+    loaded = AutoModelForCausalLM.from_pretrained(
+        base.path,
+        quantization_config=make(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=getattr(torch, dtype),
+        ),
+        attn_implementation="sdpa",
+        local_files_only=True,
+        use_safetensors=True,
+        trust_remote_code=False,
+    )
+    return prepare(loaded, use_gradient_checkpointing=False)
 
 
 def make_trainer(
@@ -46,6 +75,9 @@ def make_trainer(
     """Return the trainer of this run."""
     from datasets import Dataset
 
+    if settings.gradient_checkpointing:
+        # Without the trainer's own switch: that one lets gradients through every layer down to the embeddings.
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     configurations = [copy.deepcopy(model.config), copy.deepcopy(model.generation_config)]
     trainer = ChatTrainer(
         plan=plan,
@@ -55,6 +87,9 @@ def make_trainer(
         key=key,
         task=task,
         wish=wish,
+        smoothing=settings.label_smoothing_factor,
+        pack_to=settings.max_length if settings.packing else None,
+        average_checkpoints=settings.average_checkpoints,
         model=model,
         args=_arguments(plan, settings, dtype, scratch),
         train_dataset=Dataset.from_dict(
@@ -98,8 +133,6 @@ def bare(trainer: ChatTrainer) -> Any:
 def _arguments(plan: Plan, settings: TrainSettings, dtype: str, scratch: Path) -> Any:
     from trl.trainer.sft_config import SFTConfig
 
-    from vivace.train.tune import learning_rate
-
     return SFTConfig(
         output_dir=str(scratch),
         max_steps=plan.steps,
@@ -110,6 +143,7 @@ def _arguments(plan: Plan, settings: TrainSettings, dtype: str, scratch: Path) -
         warmup_steps=round(settings.warmup_ratio * plan.steps),
         weight_decay=settings.weight_decay,
         max_grad_norm=settings.max_grad_norm,
+        neftune_noise_alpha=settings.neftune_noise_alpha or None,
         optim="adamw_torch_fused",
         use_cpu=device() == "cpu",
         bf16=dtype == "bfloat16",

@@ -16,7 +16,8 @@ from vivace.domain import Task
 from vivace.errors import ModelError
 from vivace.train import checkpoints
 from vivace.train.course import Course, Interruption, remark
-from vivace.train.head_loss import backbone, head_loss, is_plain_head
+from vivace.train.head_loss import backbone, head_loss, is_plain_head, reference_loss
+from vivace.train.packing import check_packing, collate, collate_packed
 from vivace.train.plan import Plan
 from vivace.train.rows import IGNORED, Row
 
@@ -34,16 +35,23 @@ class ChatTrainer(SFTTrainer):
         key: str,
         task: Task,
         wish: Interruption,
+        smoothing: float = 0.0,
+        pack_to: int | None = None,
+        average_checkpoints: int = 1,
         **arguments: Any,
     ) -> None:
         super().__init__(**arguments)
         self.network: Any = self.model
+        self.smoothing, self.pack_to, self.average_checkpoints = smoothing, pack_to, average_checkpoints
         self.plan, self.course, self.validation = plan, course, validation
         self.scratch, self.key, self.task, self.wish = scratch, key, task, wish
         self.pad_id = arguments["processing_class"].pad_token_id
         self.remove_callback(PrinterCallback)
         self.add_callback(_Schedule(self))
         self.plain_head = is_plain_head(self._bare(self.network))
+        self.virtual_tokens = int(getattr(getattr(self.network, "active_peft_config", None), "num_virtual_tokens", 0))
+        if pack_to is not None:
+            check_packing(self._bare(self.network))
         self._sums = [0.0, 0, 0]
         self._clock = time.monotonic()
 
@@ -65,7 +73,7 @@ class ChatTrainer(SFTTrainer):
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
         """Return the mean loss over the learned tokens of the whole step."""
-        total, right, learned = self._measure(model, inputs)
+        total, right, learned = self._measure(model, inputs, self.smoothing)
         now = float(total.detach())
         if not math.isfinite(now):
             raise diverged(self.state.global_step + 1, self.args.learning_rate)
@@ -73,26 +81,31 @@ class ChatTrainer(SFTTrainer):
         return total / torch.as_tensor(learned if num_items_in_batch is None else num_items_in_batch).clamp(min=1)
 
     def evaluate(self, *_args: Any, **_named: Any) -> dict[str, float]:
-        """Measure loss and token accuracy per learned token on the validation rows."""
+        """Validate, and stop training when the course says so."""
+        loss, accuracy = self.validation_figures()
+        self.control.should_evaluate = False
+        if not math.isfinite(loss):
+            raise diverged(self.state.global_step, self.args.learning_rate)
+        if not self.course.validated(self.state.global_step, loss, accuracy):
+            self.control.should_training_stop = True
+        return {"eval_loss": loss}
+
+    def validation_figures(self) -> tuple[float, float]:
+        """Return loss and token accuracy per learned token on the validation rows."""
         began = self._tick()
         self.task.note("validating")
         self.network.eval()
         sums = [0.0, 0, 0]
         size = 2 * self.args.per_device_train_batch_size
-        with torch.no_grad(), self.compute_loss_context_manager():
+        with torch.no_grad():
             for start in range(0, len(self.validation), size):
                 rows = [_columns(row) for row in self.validation[start : start + size]]
-                total, right, learned = self._measure(self.network, self._prepare_inputs(self._collate(rows)))
+                total, right, learned = self._measure(self.network, self._prepare_inputs(collate(rows, self.pad_id)))
                 sums = [old + new for old, new in zip(sums, (float(total), right, learned), strict=True)]
         self.network.train()
         self._clock = time.monotonic()
         self.course.validate_s += self._clock - began
-        self.control.should_evaluate = False
-        if not math.isfinite(sums[0]):
-            raise diverged(self.state.global_step, self.args.learning_rate)
-        if not self.course.validated(self.state.global_step, sums[0] / sums[2], sums[1] / sums[2]):
-            self.control.should_training_stop = True
-        return {"eval_loss": sums[0] / sums[2]}
+        return sums[0] / sums[2], sums[1] / sums[2]
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Turn a step's log into a row of the history."""
@@ -116,22 +129,31 @@ class ChatTrainer(SFTTrainer):
         """Count nothing: nobody asks, and counting walks over every parameter at every step."""
         return 0
 
-    def _measure(self, model: Any, inputs: dict[str, Any]) -> tuple[Tensor, int, int]:
+    def _measure(self, model: Any, inputs: dict[str, Any], smoothing: float = 0.0) -> tuple[Tensor, int, int]:
         """Return the summed loss, how many tokens were guessed and how many are learned."""
-        labels = inputs["labels"]
+        labels, shares = inputs["labels"], inputs.get("shares")
         learned = int((labels[:, 1:] != IGNORED).sum())
-        if not self.plain_head:
-            given = {name: value for name, value in inputs.items() if name != "shares"}
-            outputs = model(**given, use_cache=False, fused_lm_head=True)
-            shares = inputs.get("shares")
-            said = outputs.log_probs if shares is None else outputs.log_probs * shares[:, None]
-            return -said.sum(), int(outputs.is_top1.sum()), learned
         inner = self._bare(model)
-        hidden = backbone(inner)(
-            input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], use_cache=False
-        ).last_hidden_state
-        total, right = head_loss(hidden, inner.get_output_embeddings().weight, labels, inputs.get("shares"))
+        given = {name: value for name, value in inputs.items() if name not in ("labels", "shares")}
+        if self.virtual_tokens:
+            given = self._prompted(inner, **given)
+            labels = torch.nn.functional.pad(labels, (self.virtual_tokens, 0), value=IGNORED)
+        with self.accelerator.autocast():  # accelerate itself puts it around the whole model only
+            if not self.plain_head:
+                total, right = reference_loss(inner, given, labels, shares, smoothing)
+            else:
+                hidden = backbone(inner)(**given, use_cache=False).last_hidden_state
+                total, right = head_loss(hidden, inner.get_output_embeddings().weight, labels, shares, smoothing)
         return total, int(right), learned
+
+    def _prompted(self, inner: Any, input_ids: Tensor, attention_mask: Tensor) -> dict[str, Tensor]:
+        """Put the learned tokens of prompt tuning before each row, as PEFT does."""
+        said = inner.get_input_embeddings()(input_ids)
+        prompts = self.accelerator.unwrap_model(self.network).get_prompt(batch_size=len(input_ids)).to(said.dtype)
+        return {
+            "inputs_embeds": torch.cat([prompts, said], dim=1),
+            "attention_mask": torch.nn.functional.pad(attention_mask, (self.virtual_tokens, 0), value=1),
+        }
 
     def _tick(self) -> float:
         """Count the time since the last tick as training, and return now."""
@@ -142,18 +164,7 @@ class ChatTrainer(SFTTrainer):
         return now
 
     def _collate(self, rows: list[dict[str, Any]]) -> dict[str, Tensor]:
-        length = max(len(row["input_ids"]) for row in rows)
-        ids = torch.full((len(rows), length), self.pad_id)
-        labels, mask = torch.full_like(ids, IGNORED), torch.zeros_like(ids)
-        for i, row in enumerate(rows):
-            size = len(row["input_ids"])
-            ids[i, :size] = torch.tensor(row["input_ids"])
-            labels[i, :size] = torch.tensor(row["labels"])
-            mask[i, :size] = 1
-        batch = {"input_ids": ids, "attention_mask": mask, "labels": labels}
-        if any(row["share"] != 1.0 for row in rows):
-            batch["shares"] = torch.tensor([row["share"] for row in rows])
-        return batch
+        return collate(rows, self.pad_id) if self.pack_to is None else collate_packed(rows, self.pad_id, self.pack_to)
 
     def _bare(self, model: Any) -> Any:
         inner = self.accelerator.unwrap_model(model)
@@ -176,7 +187,8 @@ class ChatTrainer(SFTTrainer):
         checkpoints.write_checkpoint(
             self.scratch, self.state.global_step, self.key, self.course.notes(), self, vars(state)
         )
-        checkpoints.prune_checkpoints(self.scratch, self.course.best_step)
+        kept = [found.step for found in self.course.best(self.average_checkpoints)]
+        checkpoints.prune_checkpoints(self.scratch, self.course.best_step, kept)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         checkpoints.load_weights(self.network, Path(resume_from_checkpoint))

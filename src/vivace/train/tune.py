@@ -5,46 +5,47 @@ import json
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from vivace.config.settings import TrainSettings
+from vivace.config.train import TrainSettings
 from vivace.domain import Example, Model, Workspace
 from vivace.errors import DataError, ModelError
 from vivace.models import ChatTokenizer, fits
 from vivace.store import read_examples
 from vivace.store.files import write_atomic
 from vivace.train.course import Course, interruption
-from vivace.train.plan import Plan, make_plan
+from vivace.train.curriculum import difficulties
+from vivace.train.methods import check_method, learning_rate
+from vivace.train.plan import Plan, make_curriculum, make_plan
 from vivace.train.quiet import quiet_libraries
 from vivace.train.rows import Encoded, Row, encode_examples
 
+if TYPE_CHECKING:
+    from vivace.train.averaging import Averaged
+
 HISTORY = "history.jsonl"
 GENERATIVE = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
-LEARNING_RATES = {"lora": 2e-3, "full": 1e-4}
 
 
 def tune(dataset: Path, base: Model, system: str, settings: TrainSettings, workspace: Workspace) -> dict[str, Any]:
     """Tune `base` on the dataset's train split and return the facts; `out` gets `model/` and `history.jsonl`.
 
     Checkpoints live in the scratch folder: started again there, an interrupted run ends with the same weights, bit by
-    bit, as one that ran through. The best checkpoint by validation loss is what `model/` holds.
+    bit, as one that ran through. `model/` holds the best checkpoint by `metric_for_best_model`, or the mean of the
+    best ones.
     """
     _check_base(base)
+    check_method(settings)
+    if settings.method == "prompt_tuning":
+        workspace.progress.say("Learned tokens cannot be merged: PEFT opens the adapter, but nothing can be exported.")
     began = time.monotonic()
     train, validation = _read(dataset, base, system, settings, workspace)
-    lengths = [len(row.ids) for row in train.rows]
-    plan = make_plan(
-        lengths,
-        batch_size=settings.per_device_train_batch_size,
-        accumulation=settings.gradient_accumulation_steps,
-        epochs=settings.num_train_epochs,
-        max_tokens=settings.max_tokens,
-        seed=settings.seed,
-    )
     encode_s = time.monotonic() - began
     with quiet_libraries():
+        plan = _plan(train.rows, base, settings, workspace)
+        plan_s = time.monotonic() - began - encode_s
         facts = _train(train.rows, validation, plan, base, settings, workspace)
     write_atomic(workspace.out / HISTORY, (workspace.scratch / HISTORY).read_bytes())
     return {
@@ -53,8 +54,23 @@ def tune(dataset: Path, base: Model, system: str, settings: TrainSettings, works
         "validation_examples": len(validation),
         "shortened": train.shortened,
         "dropped": train.dropped,
-        "seconds": {"encode": round(encode_s, 3), **facts["seconds"]},
+        "seconds": {"encode": round(encode_s, 3), "plan": round(plan_s, 3), **facts["seconds"]},
     }
+
+
+def _plan(rows: Sequence[Row], base: Model, settings: TrainSettings, workspace: Workspace) -> Plan:
+    lengths = [len(row.ids) for row in rows]
+    budget: dict[str, Any] = {
+        "batch_size": settings.per_device_train_batch_size,
+        "accumulation": settings.gradient_accumulation_steps,
+        "epochs": settings.num_train_epochs,
+        "max_tokens": settings.max_tokens,
+        "seed": settings.seed,
+    }
+    if settings.train_sampling_strategy == "shuffled":
+        return make_plan(lengths, **budget)
+    difficulty = difficulties(rows, settings.curriculum, base, workspace)
+    return make_curriculum(lengths, difficulty, settings.curriculum_stages, **budget)
 
 
 def _read(
@@ -110,7 +126,7 @@ def _train(
     settings: TrainSettings,
     workspace: Workspace,
 ) -> dict[str, Any]:
-    from vivace.train import adapters, checkpoints, machine, session
+    from vivace.train import adapters, averaging, checkpoints, machine, session
 
     on = machine.device()
     kind = machine.arithmetic(settings.dtype, on)
@@ -129,6 +145,7 @@ def _train(
         patience=settings.early_stopping_patience,
         milestones=plan.milestones(settings.eval_steps_fraction),
         validates=bool(validation),
+        metric=settings.metric_for_best_model,
     )
     start = checkpoints.newest_checkpoint(workspace.scratch, key)
     with interruption() as wish, workspace.progress.task("Training", total=plan.tokens) as task:
@@ -137,12 +154,13 @@ def _train(
         )
         steps = session.run(trainer, start, workspace)
     began = time.monotonic()
-    if course.best_step not in (None, steps):
-        checkpoints.load_weights(model, workspace.scratch / f"{checkpoints.PREFIX}{course.best_step}")
+    averaged = averaging.average_best(trainer, settings.average_checkpoints)
+    if averaged is not None and settings.average_checkpoints > 1:
+        workspace.progress.say(_about_averaging(averaged, course))
     with workspace.progress.task("Writing the model"):
         adapters.write_model(session.bare(trainer), base, settings, workspace.out / "model")
     return {
-        **_figures(course, plan, steps),
+        **_figures(course, plan, steps, averaged),
         "method": settings.method,
         "dtype": kind,
         "device": on,
@@ -159,7 +177,17 @@ def _train(
     }
 
 
-def _figures(course: Course, plan: Plan, steps: int) -> dict[str, Any]:
+def _about_averaging(averaged: "Averaged", course: Course) -> str:
+    if len(averaged.steps) == 1:
+        return f"The model is the checkpoint of step {course.best_step:,}: no mean of checkpoints is better."
+    told = ", ".join(f"{step:,}" for step in averaged.steps)
+    return (
+        f"The model is the mean of the checkpoints of steps {told}: validation loss {averaged.loss:.3f}, "
+        f"token accuracy {averaged.token_accuracy:.0%}."
+    )
+
+
+def _figures(course: Course, plan: Plan, steps: int, averaged: "Averaged | None") -> dict[str, Any]:
     tokens = plan.tokens_until(steps)
     figures: dict[str, Any] = {
         "steps": steps,
@@ -176,12 +204,13 @@ def _figures(course: Course, plan: Plan, steps: int) -> dict[str, Any]:
             "validation_token_accuracy_before": course.before["validation_token_accuracy"],
             "best_validation_token_accuracy": course.best_accuracy,
         }
+    if averaged is not None and len(averaged.steps) > 1:
+        figures |= {
+            "averaged_steps": list(averaged.steps),
+            "best_validation_loss": averaged.loss,
+            "best_validation_token_accuracy": averaged.token_accuracy,
+        }
     return figures
-
-
-def learning_rate(settings: TrainSettings) -> float:
-    """Return the peak learning rate, by method when none is set."""
-    return LEARNING_RATES[settings.method] if settings.learning_rate is None else settings.learning_rate
 
 
 def run_key(rows: Sequence[Row], validation: Sequence[Row], base: Model, settings: TrainSettings, dtype: str) -> str:
