@@ -125,6 +125,8 @@ def print_stage(until: str, project: Path, changes: list[str], *, as_json: bool,
     if until == "train" and result.trained is not None:
         print_facts(f"{until} {result.trained.short_id}", result.trained.facts)
         out.print(f"  files: {result.trained.path}")
+        if result.aligned is not None:
+            print_facts(f"align {result.aligned.short_id}", result.aligned.facts)
     if until == "compress":
         for item in result.candidates:
             out.print(f"{item.name}: {item.model.weights} on {item.engine}, {item.model.path}")
