@@ -100,7 +100,12 @@ def test_interrupting_says_how_to_go_on(tmp_path: Path) -> None:
     (tmp_path / "vivace.toml").write_text('[data]\nconversations = ["pipe.jsonl"]\n')
     os.mkfifo(tmp_path / "pipe.jsonl")  # whoever reads it waits for us
     process = subprocess.Popen(
-        [sys.executable, "-m", "vivace", "data", str(tmp_path)], stderr=subprocess.PIPE, text=True, env=ENVIRONMENT
+        [sys.executable, "-m", "vivace", "data", str(tmp_path)],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=ENVIRONMENT,
+        # What runs these tests in the background may have told its children to take no notice.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         writer = wait_for_reader(tmp_path / "pipe.jsonl", process)
