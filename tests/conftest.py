@@ -4,8 +4,15 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.tiny import build_tiny_model
+
+# The same cases every time, so that a change is to blame when a property fails.
+# HYPOTHESIS_PROFILE=explore looks for new ones.
+settings.register_profile("same", derandomize=True, deadline=None)
+settings.register_profile("explore", deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 # Nothing in a test may dial out, whatever a library does by default.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tests.data.conftest import Run
@@ -35,6 +35,7 @@ TURNS = st.lists(st.tuples(st.sampled_from(ROLES), TEXTS), min_size=1, max_size=
 
 
 @pytest.mark.slow
+@example([("user", "Hello there"), ("user", "On Mon, Ann wrote:\n> hi"), ("assistant", "Hello there")])
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(TURNS)
 def test_cleaning_what_was_cleaned_changes_nothing(turns: list[tuple[Role, str]]) -> None:

@@ -62,6 +62,10 @@ class StepTrail:
         self._veil = veil
         self._redact = redact
 
+    def fresh(self) -> "StepTrail":
+        """Return an empty trail of the same step."""
+        return StepTrail(self.name, self._veil, self._redact)
+
     def drop(self, row: Row, reason: str, detail: str = "") -> None:
         """Record that `row` leaves, for a `reason` that is counted and a `detail` that is not."""
         self.drops[reason] += 1

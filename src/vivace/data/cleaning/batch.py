@@ -18,6 +18,8 @@ from vivace.domain import Example
 from vivace.errors import ConfigError, DataError, VivaceError
 from vivace.store.rows import encode_line
 
+MAX_ROUNDS = 3
+
 
 class Plan(Struct, frozen=True):
     """Which steps a process runs, one after another; the last pass also labels."""
@@ -47,16 +49,60 @@ class Cleaner:
         self._trails = [new_trail(name, redactor) for name in plan.steps]
 
     def clean(self, records: list[bytes]) -> Cleaned:
-        """Return what becomes of packed rows."""
-        rows = [unpack(record) for record in records]
-        drops: list[list[bytes]] = []
-        for (name, step), trail in zip(self._steps, self._trails, strict=True):
-            rows = _run(name, step, rows, trail)
-            drops.append([encode_line(dropped) for dropped in trail.take_dropped()])
+        """Return what becomes of packed rows.
+
+        A row that a step has changed goes through all steps again, until none changes it: two turns that were joined
+        may end in a signature that neither had, and what was cleaned must not change when it is cleaned again.
+        """
+        rows: list[Row | None] = [unpack(record) for record in records]
+        drops: list[list[bytes]] = [[] for _ in self._steps]
+        again = self._first_round(rows, drops)
+        for _ in range(MAX_ROUNDS):
+            again = [place for place in again if self._changes_again(rows, place, drops)]
+        kept = [row for row in rows if row is not None]
         if self._label:
-            rows = [self._label(row) for row in rows]
+            kept = [self._label(row) for row in kept]
         counts = [trail.take_counts() for trail in self._trails]
-        return Cleaned([pack(row) for row in rows], self._sketcher.sketch(rows), counts, drops)
+        return Cleaned([pack(row) for row in kept], self._sketcher.sketch(kept), counts, drops)
+
+    def _first_round(self, rows: list[Row | None], drops: list[list[bytes]]) -> list[int]:
+        """Run every step over the rows, and return the places of those that were changed and stay."""
+        changed: set[int] = set()
+        for (name, step), trail, lines in zip(self._steps, self._trails, drops, strict=True):
+            for place, row in enumerate(rows):
+                if row is None:
+                    continue
+                trail.rows_in += 1
+                cleaned = rows[place] = _run(name, step, row, trail)
+                trail.rows_out += cleaned is not None
+                if cleaned is not row:
+                    changed.add(place)
+            lines += map(encode_line, trail.take_dropped())
+        return sorted(place for place in changed if rows[place] is not None)
+
+    def _changes_again(self, rows: list[Row | None], place: int, drops: list[list[bytes]]) -> bool:
+        """Run every step over one row again; what they do is counted only where they do something."""
+        before = row = rows[place]
+        for number, (name, step) in enumerate(self._steps):
+            if row is None:
+                break
+            trail = self._trails[number].fresh()
+            cleaned = _run(name, step, row, trail)
+            if cleaned is not row:
+                drops[number] += map(encode_line, trail.take_dropped())
+                self._trails[number].add(trail.take_counts())
+            if cleaned is None:
+                self._withdraw(number)
+            row = cleaned
+        rows[place] = row
+        return row is not None and row is not before
+
+    def _withdraw(self, number: int) -> None:
+        """Count a row that left at a step in a later round as if it had left there in the first."""
+        self._trails[number].rows_out -= 1
+        for trail in self._trails[number + 1 :]:
+            trail.rows_in -= 1
+            trail.rows_out -= 1
 
 
 def open_row_step(name: str, settings: DataSettings) -> CleanRow:
@@ -78,21 +124,14 @@ def _redact_with(redactor: Redactor) -> Callable[[Example], Example]:
     return lambda example: redactor.conversation().example(example)
 
 
-def _run(name: str, step: CleanRow, rows: list[Row], trail: StepTrail) -> list[Row]:
-    trail.rows_in += len(rows)
-    kept: list[Row] = []
-    for row in rows:
-        try:
-            cleaned = step(row, trail)
-        except VivaceError:
-            raise
-        except Exception as error:
-            raise DataError(
-                f"The step {name!r} failed on the row {row.example.id} ({row.example.source}): "
-                f"{type(error).__name__}: {error}.",
-                f"Set the row aside, or leave {name!r} out of `steps`.",
-            ) from error
-        if cleaned is not None:
-            kept.append(cleaned)
-    trail.rows_out += len(kept)
-    return kept
+def _run(name: str, step: CleanRow, row: Row, trail: StepTrail) -> Row | None:
+    try:
+        return step(row, trail)
+    except VivaceError:
+        raise
+    except Exception as error:
+        raise DataError(
+            f"The step {name!r} failed on the row {row.example.id} ({row.example.source}): "
+            f"{type(error).__name__}: {error}.",
+            f"Set the row aside, or leave {name!r} out of `steps`.",
+        ) from error
