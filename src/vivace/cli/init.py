@@ -54,7 +54,8 @@ def init(
         return
     for path, kind in found.formats.items():
         out.print(f"{path}: {kind}")
-    out.print(f"{'About ' if found.estimate else ''}{found.rows:,} conversations.")
+    noun = "conversation" if found.rows == 1 else "conversations"
+    out.print(f"{'About ' if found.estimate else ''}{found.rows:,} {noun}.")
     for number, sample in enumerate(found.samples, start=1):
         out.print(f"\n[bold]Sample {number}[/bold]")
         out.print(sample, markup=False)

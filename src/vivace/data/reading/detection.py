@@ -26,7 +26,8 @@ def choose_reader(source: Source | Path, format: str = "") -> tuple[str, Reader 
     if len(found) > 1:
         raise DataError(
             f"{source.path} could be {' or '.join(found)}: it has {_held(source)}.",
-            f'Say which in vivace.toml: [data] format = "{found[0]}" (or --set data.format={found[0]}).',
+            f'Say which in vivace.toml: [data] format = "{found[0]}" (or --set data.format={found[0]}; '
+            f"with vivace init: --format {found[0]}).",
         )
     if found:
         return found[0], readers[found[0]]
@@ -36,7 +37,8 @@ def choose_reader(source: Source | Path, format: str = "") -> tuple[str, Reader 
     raise DataError(
         f"{source.path} is in no known format: it has {_held(source)}.",
         f"Needed: {needs}. If columns have other names, say so: "
-        '[data] columns = { question = "your column", answer = "your column" }.',
+        '[data] columns = { question = "your column", answer = "your column" } '
+        '(with vivace init: --column question="your column").',
     )
 
 
