@@ -56,7 +56,7 @@ def main() -> None:
 
 
 def _learn(folder: Path, chosen: argparse.Namespace, settings: TrainSettings) -> dict[str, Any]:
-    from vivace.train.preferences import align
+    from vivace.train.preferences.align import align
 
     write_examples(folder / "preferences.jsonl", _examples(chosen.rewards, chosen.kind, chosen.domain))
     base = identify(chosen.base)
@@ -107,11 +107,11 @@ def _test(
     folder: Path, tuned: Model, made: Model, base: Model, settings: TrainSettings, chosen: argparse.Namespace
 ) -> dict[str, Any]:
     """Return what the models before and after say of answers that neither training nor choosing has seen."""
-    from vivace.train.preference_loss import AnswerProbabilities
-    from vivace.train.preference_rows import gather_preferences
-    from vivace.train.preference_scores import held_out_scores
-    from vivace.train.preference_trainer import measure
-    from vivace.train.preferences import open_tuned, some_prompts
+    from vivace.train.preferences.align import open_tuned, some_prompts
+    from vivace.train.preferences.loss import AnswerProbabilities
+    from vivace.train.preferences.rows import gather_preferences
+    from vivace.train.preferences.scores import held_out_scores
+    from vivace.train.preferences.trainer import measure
 
     examples = read_examples(folder / "preferences.jsonl", "test")
     found = gather_preferences(ChatTokenizer.open(base.path), examples, "", settings.max_length, 1)

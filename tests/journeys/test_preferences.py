@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.journeys.shop import make_project, vivace
-from tests.train.preference_material import BAD, GOOD, answer, prompt
+from tests.train.preferences.material import BAD, GOOD, answer, prompt
 
 pytestmark = pytest.mark.slow
 

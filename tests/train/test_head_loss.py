@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from vivace.models import load_causal_lm
-from vivace.train.rows import IGNORED
+from vivace.train.batches.rows import IGNORED
 
 
 @pytest.mark.parametrize("frozen_head", [True, False])

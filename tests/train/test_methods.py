@@ -17,8 +17,8 @@ from vivace.errors import ConfigError, ModelError, ResourceError
 from vivace.models import ChatTokenizer, identify, load_causal_lm, load_with_adapter
 from vivace.store import read_examples
 from vivace.store.files import folder_digest
+from vivace.train.batches.rows import encode_examples
 from vivace.train.methods import LEARNING_RATES, check_method, learning_rate
-from vivace.train.rows import encode_examples
 
 ADAPTERS = {
     "dora": {},

@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 from vivace.domain import Example, Message
 from vivace.errors import ModelError
 from vivace.models import ChatTokenizer
-from vivace.train.rows import IGNORED, Row, encode_examples, encode_row
+from vivace.train.batches.rows import IGNORED, Row, encode_examples, encode_row
 
 RULES, ASK, TELL, MORE, BYE = "Be kind.", "Where is my order?", "It was sent.", "Thank you!", "You are welcome."
 TALK = (Message("user", ASK), Message("assistant", TELL), Message("user", MORE), Message("assistant", BYE))

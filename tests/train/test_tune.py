@@ -227,7 +227,7 @@ def test_the_loss_that_is_told_is_the_plain_loss(dataset: Path, tiny_model: Path
     import torch
 
     from vivace.store import read_examples
-    from vivace.train.rows import encode_examples
+    from vivace.train.batches.rows import encode_examples
 
     facts = run(dataset, tiny_model, tmp_path, num_train_epochs=1)
     rows = encode_examples(ChatTokenizer.open(tiny_model), read_examples(dataset, "validation"), "Be kind.", 512).rows

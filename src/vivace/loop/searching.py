@@ -37,7 +37,7 @@ def search_project(start: Path, progress: Progress, *, changes: Iterable[str] = 
 
 def check_space(settings: TrainSettings) -> None:
     """Raise `ConfigError` for a space that cannot be searched, before any work is done."""
-    from vivace.train.search_space import read_space
+    from vivace.train.search.space import read_space
 
     if settings.search.method != "none":
         read_space(settings)
@@ -60,7 +60,7 @@ def search(project: Project, dataset: Artifact, base: Model, settings: TrainSett
     settings = settings.model_copy(update={"preference": PreferenceSettings()})  # what comes later decides nothing
 
     def work(workspace: Workspace) -> dict[str, Any]:
-        from vivace.train.search import search as try_settings
+        from vivace.train.search.trials import search as try_settings
 
         facts = try_settings(dataset.path / "examples.jsonl", base, system, settings, workspace)
         write_pages(workspace.out)
@@ -82,7 +82,7 @@ def search(project: Project, dataset: Artifact, base: Model, settings: TrainSett
 
 def judge(project: Project, dataset: Artifact, base: Model, settings: TrainSettings, found: Artifact) -> dict[str, Any]:
     """Train the winner and the default settings in full and compare them; both runs stay in the store."""
-    from vivace.train.search import winner
+    from vivace.train.search.trials import winner
 
     changes = winner(read_search(found))
     if not changes:
@@ -93,7 +93,7 @@ def judge(project: Project, dataset: Artifact, base: Model, settings: TrainSetti
     system = project.settings.project.system
 
     def work(workspace: Workspace) -> dict[str, Any]:
-        from vivace.train.verdict import compare_models
+        from vivace.train.search.verdict import compare_models
 
         models = [stages.tuned_model(project, run, base) for run in (with_default, with_best)]
         path = dataset.path / "examples.jsonl"
@@ -117,7 +117,7 @@ def judge(project: Project, dataset: Artifact, base: Model, settings: TrainSetti
 
 def with_winner(settings: TrainSettings, changes: dict[str, Any]) -> TrainSettings:
     """Return the settings with the winner's laid over them."""
-    from vivace.train.search_space import trial_settings
+    from vivace.train.search.space import trial_settings
 
     return trial_settings(settings, changes)
 

@@ -161,7 +161,7 @@ def align(project: Project, dataset: Artifact, trained: Artifact, base: Model) -
     tuned = tuned_model(project, trained, base)
 
     def work(workspace: Workspace) -> dict[str, Any]:
-        from vivace.train.preferences import align as learn
+        from vivace.train.preferences.align import align as learn
 
         made = learn(dataset.path, tuned, base, system, settings, workspace)
         return {"method": trained.facts["method"], **made}

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vivace.train.rows import IGNORED
+from vivace.train.batches.rows import IGNORED
 
 CPU_LOGITS = 1 << 23
 CUDA_LOGITS = 1 << 28

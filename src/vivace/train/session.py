@@ -9,12 +9,12 @@ from vivace.config.train import TrainSettings
 from vivace.domain import Model, Task, Workspace
 from vivace.models import check_data_only, load_causal_lm
 from vivace.train.adapters import prepare_weights
+from vivace.train.batches.plan import Plan
+from vivace.train.batches.rows import Row
 from vivace.train.checkpoints import Checkpoint
 from vivace.train.course import Course, Interruption
 from vivace.train.machine import device
 from vivace.train.methods import learning_rate
-from vivace.train.plan import Plan
-from vivace.train.rows import Row
 from vivace.train.trainer import ChatTrainer
 
 

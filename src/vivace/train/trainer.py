@@ -15,11 +15,11 @@ from trl.trainer.sft_trainer import SFTTrainer
 from vivace.domain import Task
 from vivace.errors import ModelError
 from vivace.train import checkpoints
+from vivace.train.batches.packing import check_packing, collate, collate_packed
+from vivace.train.batches.plan import Plan
+from vivace.train.batches.rows import IGNORED, Row
 from vivace.train.course import Course, Interruption, remark
 from vivace.train.head_loss import backbone, head_loss, is_plain_head, reference_loss
-from vivace.train.packing import check_packing, collate, collate_packed
-from vivace.train.plan import Plan
-from vivace.train.rows import IGNORED, Row
 
 
 class ChatTrainer(SFTTrainer):

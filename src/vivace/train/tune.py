@@ -15,12 +15,12 @@ from vivace.errors import DataError, ModelError
 from vivace.models import ChatTokenizer, fits
 from vivace.store import read_examples
 from vivace.store.files import write_atomic
+from vivace.train.batches.curriculum import difficulties
+from vivace.train.batches.plan import Plan, make_curriculum, make_plan
+from vivace.train.batches.rows import Encoded, Row, encode_examples
 from vivace.train.course import Course, interruption
-from vivace.train.curriculum import difficulties
 from vivace.train.methods import check_method, learning_rate
-from vivace.train.plan import Plan, make_curriculum, make_plan
 from vivace.train.quiet import quiet_libraries
-from vivace.train.rows import Encoded, Row, encode_examples
 
 if TYPE_CHECKING:
     from vivace.train.averaging import Averaged

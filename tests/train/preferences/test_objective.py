@@ -6,10 +6,10 @@ import torch
 
 from vivace.config.train import PreferenceSettings
 from vivace.errors import DataError
-from vivace.train.preference_objective import Dpo, Kto
-from vivace.train.preference_rows import Pair, Preferences, Rated
-from vivace.train.preferences import some_prompts
-from vivace.train.rows import IGNORED, Row
+from vivace.train.batches.rows import IGNORED, Row
+from vivace.train.preferences.align import some_prompts
+from vivace.train.preferences.objective import Dpo, Kto
+from vivace.train.preferences.rows import Pair, Preferences, Rated
 
 KTO = PreferenceSettings(method="kto", beta=0.5)
 

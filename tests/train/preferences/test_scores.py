@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from vivace.train.preference_rows import Pair, Preferences, Rated
-from vivace.train.preference_scores import auc, held_out_scores
-from vivace.train.rows import IGNORED, Row
+from vivace.train.batches.rows import IGNORED, Row
+from vivace.train.preferences.rows import Pair, Preferences, Rated
+from vivace.train.preferences.scores import auc, held_out_scores
 
 
 def test_the_area_under_the_curve_is_that_of_scikit_learn() -> None:

@@ -18,7 +18,7 @@ from vivace.domain import Model, SilentProgress, Task, Workspace
 from vivace.errors import DataError, ModelError, ResourceError
 from vivace.store import read_examples
 from vivace.store.files import read_journal, write_atomic
-from vivace.train.search_space import Choices, Space, Value, default_point, read_space, trial_settings
+from vivace.train.search.space import Choices, Space, Value, default_point, read_space, trial_settings
 from vivace.train.tune import HISTORY, tune
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vivace.train.plan import make_plan
+from vivace.train.batches.plan import make_plan
 
 lengths = st.lists(st.integers(1, 300), min_size=1, max_size=120)
 

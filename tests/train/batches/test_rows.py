@@ -8,7 +8,7 @@ import pytest
 from vivace.domain import Example, FunctionCall, Message, ToolCall
 from vivace.errors import DataError, ModelError
 from vivace.models import ChatTokenizer
-from vivace.train.rows import IGNORED, encode_examples, encode_row, with_system
+from vivace.train.batches.rows import IGNORED, encode_examples, encode_row, with_system
 
 ASK, TELL = Message("user", "Where is my order?"), Message("assistant", "It was sent yesterday.")
 MORE, BYE = Message("user", "Thank you!"), Message("assistant", "You are welcome.")

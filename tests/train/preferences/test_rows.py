@@ -7,13 +7,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.train.preference_material import BAD, GOOD, answer, compared, prompt, rated
+from tests.train.preferences.material import BAD, GOOD, answer, compared, prompt, rated
 from vivace.domain import Example, Message
 from vivace.domain.message import FunctionCall, ToolCall
 from vivace.models import ChatTokenizer
-from vivace.train import preference_rows as reasons
-from vivace.train.preference_rows import Preferences, gather_preferences, mismatched, raters
-from vivace.train.rows import IGNORED, Row
+from vivace.train.batches.rows import IGNORED, Row
+from vivace.train.preferences import rows as reasons
+from vivace.train.preferences.rows import Preferences, gather_preferences, mismatched, raters
 
 
 @pytest.fixture(scope="module")

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from vivace.train.preference_rows import Pair, Preferences, Rated
-from vivace.train.preference_weights import class_weights, even_pairs, even_ratings
-from vivace.train.rows import IGNORED, Row
+from vivace.train.batches.rows import IGNORED, Row
+from vivace.train.preferences.rows import Pair, Preferences, Rated
+from vivace.train.preferences.weights import class_weights, even_pairs, even_ratings
 
 
 def row(length: int) -> Row:

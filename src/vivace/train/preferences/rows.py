@@ -9,8 +9,8 @@ from msgspec import Struct, field
 
 from vivace.domain import Example, Message
 from vivace.models import ChatTokenizer
-from vivace.train import rows
-from vivace.train.rows import IGNORED, Row, encode_row, with_system, without_oldest_exchange
+from vivace.train.batches import rows
+from vivace.train.batches.rows import IGNORED, Row, encode_row, with_system, without_oldest_exchange
 
 IDENTICAL = "the preferred and the rejected answer are the same"
 SEVERAL = "not one answer against one answer to a prompt"

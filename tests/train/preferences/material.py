@@ -80,7 +80,7 @@ def learn(
     dataset: Path, tuned: Model, base: Path, folder: Path, progress: Any = None, **changes: Any
 ) -> dict[str, Any]:
     """Align the tiny model."""
-    from vivace.train.preferences import align
+    from vivace.train.preferences.align import align
 
     wanted = {"method": "kto", "max_tokens": None, "num_train_epochs": 3, "learning_rate": 1e-2}
     wanted |= {name: value for name, value in changes.items() if name in PreferenceSettings.model_fields}

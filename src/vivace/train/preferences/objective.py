@@ -10,10 +10,10 @@ from torch import Tensor
 
 from vivace.config.train import PreferenceSettings
 from vivace.errors import DataError
-from vivace.train.preference_loss import dpo_losses, kto_losses
-from vivace.train.preference_rows import Preferences, Rated, mismatched
-from vivace.train.preference_weights import LengthBias, class_weights, even_pairs, even_ratings
-from vivace.train.rows import Row
+from vivace.train.batches.rows import Row
+from vivace.train.preferences.loss import dpo_losses, kto_losses
+from vivace.train.preferences.rows import Preferences, Rated, mismatched
+from vivace.train.preferences.weights import LengthBias, class_weights, even_pairs, even_ratings
 
 LogRatios = Callable[[Sequence[Row]], Tensor]
 

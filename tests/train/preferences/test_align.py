@@ -15,7 +15,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from tests.train.material import Watcher
-from tests.train.preference_material import BAD, GOOD, adapter_folder, compared, learn, rated, write_preferences
+from tests.train.preferences.material import BAD, GOOD, adapter_folder, compared, learn, rated, write_preferences
 from vivace.domain import Model
 from vivace.errors import ConfigError, DataError, ModelError
 from vivace.models import check_data_only, identify, load_causal_lm, load_with_adapter
@@ -23,7 +23,7 @@ from vivace.store import write_examples
 from vivace.store.files import folder_digest, read_journal
 
 pytestmark = pytest.mark.slow
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="module")
@@ -96,9 +96,9 @@ def test_the_made_model_gives_what_the_facts_say(
 ) -> None:
     from vivace.models import ChatTokenizer
     from vivace.store import read_examples
-    from vivace.train.preference_loss import AnswerProbabilities
-    from vivace.train.preference_rows import gather_preferences
-    from vivace.train.preference_trainer import measure
+    from vivace.train.preferences.loss import AnswerProbabilities
+    from vivace.train.preferences.rows import gather_preferences
+    from vivace.train.preferences.trainer import measure
 
     folder, facts = aligned
     examples = read_examples(pairs / "preferences.jsonl", "validation")
@@ -134,7 +134,7 @@ def test_a_run_killed_in_the_middle_ends_with_the_same_bits(
     pairs: Path, tuned: Model, tiny_model: Path, aligned: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:
     told = list(map(str, (pairs, tuned.path, tiny_model, tmp_path)))
-    command = [sys.executable, "-m", "tests.train.preference_material", *told, "kto", "1"]
+    command = [sys.executable, "-m", "tests.train.preferences.material", *told, "kto", "1"]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)])}
 
     def killed_when(reached: Any) -> None:

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vivace.train.batches.rows import IGNORED, Row
 from vivace.train.head_loss import backbone, head_loss, is_plain_head
-from vivace.train.rows import IGNORED, Row
 
 
 def dpo_losses(chosen: Tensor, rejected: Tensor, beta: float) -> Tensor:

@@ -9,8 +9,8 @@ from vivace.config.train import TrainSettings
 from vivace.domain import Example, Message, Model, SilentProgress
 from vivace.models import identify
 from vivace.store import read_examples, write_examples
+from vivace.train.search.verdict import compare_models, held_out, paired_gain, validation_sample
 from vivace.train.tune import _sample
-from vivace.train.verdict import compare_models, held_out, paired_gain, validation_sample
 
 
 def examples(count: int) -> list[Example]:

@@ -18,13 +18,13 @@ from vivace.errors import ConfigError, DataError
 from vivace.models import ChatTokenizer, check_data_only, load_causal_lm
 from vivace.store import read_examples
 from vivace.store.files import folder_digest, sync_tree, write_atomic
-from vivace.train.plan import Plan, make_plan
-from vivace.train.preference_rows import Pair, Preferences, Rated, gather_preferences
+from vivace.train.batches.plan import Plan, make_plan
+from vivace.train.preferences.rows import Pair, Preferences, Rated, gather_preferences
 from vivace.train.quiet import quiet_libraries
 
 if TYPE_CHECKING:
-    from vivace.train.preference_objective import Objective
-    from vivace.train.preference_trainer import PreferenceTrainer
+    from vivace.train.preferences.objective import Objective
+    from vivace.train.preferences.trainer import PreferenceTrainer
 
 FILE = "preferences.jsonl"
 HISTORY = "history.jsonl"
@@ -113,10 +113,10 @@ def _learn(
 ) -> dict[str, Any]:
     from vivace.train import adapters, checkpoints, machine
     from vivace.train.course import interruption
-    from vivace.train.preference_loss import AnswerProbabilities
-    from vivace.train.preference_objective import Dpo, Kto, Objective
-    from vivace.train.preference_scores import held_out_scores
-    from vivace.train.preference_trainer import PreferenceTrainer, References, measure
+    from vivace.train.preferences.loss import AnswerProbabilities
+    from vivace.train.preferences.objective import Dpo, Kto, Objective
+    from vivace.train.preferences.scores import held_out_scores
+    from vivace.train.preferences.trainer import PreferenceTrainer, References, measure
 
     wanted, scratch, rows_at_once = settings.preference, workspace.scratch, settings.per_device_train_batch_size
     objective: Objective = Dpo(train, wanted) if wanted.method == "dpo" else Kto(train, wanted, longest, settings.seed)

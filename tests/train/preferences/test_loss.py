@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 import torch
 
-from tests.train.preference_material import BAD, GOOD, adapter_folder, answer, prompt
+from tests.train.preferences.material import BAD, GOOD, adapter_folder, answer, prompt
 from vivace.config.train import TrainSettings
 from vivace.models import identify, load_causal_lm
-from vivace.train.preference_loss import AnswerProbabilities, dpo_losses, kto_losses
-from vivace.train.preferences import open_tuned
-from vivace.train.rows import IGNORED, Row
+from vivace.train.batches.rows import IGNORED, Row
+from vivace.train.preferences.align import open_tuned
+from vivace.train.preferences.loss import AnswerProbabilities, dpo_losses, kto_losses
 
 pytestmark = pytest.mark.slow
 BETA = 0.3

@@ -16,10 +16,10 @@ from vivace.config.train import TrainSettings
 from vivace.errors import DataError, ModelError
 from vivace.models import identify
 from vivace.store.files import folder_digest
-from vivace.train.search import search, winner
+from vivace.train.search.trials import search, winner
 
 pytestmark = pytest.mark.slow
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 RATES = {"learning_rate": {"low": 1e-4, "high": 3e-1, "log": True}, "lora_r": [2, 4]}
 
 

@@ -17,12 +17,12 @@ from vivace.domain import Task
 from vivace.errors import ModelError
 from vivace.store.files import append_line, read_journal, write_atomic
 from vivace.train import checkpoints
+from vivace.train.batches.plan import Plan
+from vivace.train.batches.rows import Row
 from vivace.train.course import Interruption
-from vivace.train.plan import Plan
-from vivace.train.preference_loss import AnswerProbabilities
-from vivace.train.preference_objective import Objective
-from vivace.train.preference_rows import Preferences
-from vivace.train.rows import Row
+from vivace.train.preferences.loss import AnswerProbabilities
+from vivace.train.preferences.objective import Objective
+from vivace.train.preferences.rows import Preferences
 
 HISTORY = "history.jsonl"
 

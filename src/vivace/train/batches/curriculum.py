@@ -10,7 +10,7 @@ import msgspec
 from vivace.domain import Model, Workspace
 from vivace.models import load_causal_lm
 from vivace.store.files import append_line, read_journal, write_atomic
-from vivace.train.rows import Row
+from vivace.train.batches.rows import Row
 
 LOSSES = "curriculum.jsonl"
 CHUNK = 8
@@ -54,8 +54,8 @@ def row_losses(model: Any, rows: Sequence[Row]) -> list[float]:
     """Return the model's loss per learned token on each row."""
     import torch
 
+    from vivace.train.batches.packing import collate
     from vivace.train.head_loss import backbone, head_loss, is_plain_head
-    from vivace.train.packing import collate
 
     batch = collate([{"input_ids": row.ids, "labels": row.labels, "share": 1.0} for row in rows], pad_id=0)
     labels = batch.pop("labels")

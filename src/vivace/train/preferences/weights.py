@@ -7,9 +7,9 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
-from vivace.train.preference_rows import Pair, Preferences, Rated
-from vivace.train.preference_scores import auc
-from vivace.train.rows import Row
+from vivace.train.batches.rows import Row
+from vivace.train.preferences.rows import Pair, Preferences, Rated
+from vivace.train.preferences.scores import auc
 
 MAX_RATIO = 4 / 3
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 
 from msgspec import Struct
 
-from vivace.train.curriculum import in_stages
+from vivace.train.batches.curriculum import in_stages
 
 POOL_BATCHES = 16
 

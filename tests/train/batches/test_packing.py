@@ -14,8 +14,8 @@ from tests.train.material import run, stop_and_go_on, write_dataset
 from vivace.errors import ModelError
 from vivace.models import load_causal_lm
 from vivace.store.files import folder_digest
-from vivace.train.packing import check_packing, collate, collate_packed, pack
-from vivace.train.rows import IGNORED
+from vivace.train.batches.packing import check_packing, collate, collate_packed, pack
+from vivace.train.batches.rows import IGNORED
 
 
 def rows_of(*lengths: int, share: float = 1.0) -> list[dict[str, Any]]:

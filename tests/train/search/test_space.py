@@ -6,7 +6,7 @@ import pytest
 
 from vivace.config.train import TrainSettings
 from vivace.errors import ConfigError
-from vivace.train.search_space import (
+from vivace.train.search.space import (
     Choices,
     Range,
     default_point,

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from vivace.stats import bootstrap_statistic
-from vivace.train.preference_rows import Preferences
+from vivace.train.preferences.rows import Preferences
 
 RESAMPLES = 1000
 

@@ -10,8 +10,8 @@ from vivace.domain import Example, Model, Progress
 from vivace.models import ChatTokenizer
 from vivace.stats import mean_of_rows, paired_bootstrap_rows, paired_permutation_rows
 from vivace.store import read_examples
+from vivace.train.batches.rows import IGNORED, Row, encode_examples
 from vivace.train.quiet import quiet_libraries
-from vivace.train.rows import IGNORED, Row, encode_examples
 
 MIN_UNSEEN = 16
 

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from vivace.errors import ModelError
+from vivace.train.batches.rows import IGNORED
 from vivace.train.head_loss import backbone
-from vivace.train.rows import IGNORED
 
 
 def collate(rows: Sequence[dict[str, Any]], pad_id: int) -> dict[str, Tensor]:

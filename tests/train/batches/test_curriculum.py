@@ -16,9 +16,9 @@ from vivace.errors import ModelError
 from vivace.models import ChatTokenizer, identify, load_causal_lm
 from vivace.store import read_examples
 from vivace.store.files import folder_digest
-from vivace.train.curriculum import LOSSES, difficulties, in_stages
-from vivace.train.plan import Plan, make_curriculum, make_plan
-from vivace.train.rows import Row, encode_examples
+from vivace.train.batches.curriculum import LOSSES, difficulties, in_stages
+from vivace.train.batches.plan import Plan, make_curriculum, make_plan
+from vivace.train.batches.rows import Row, encode_examples
 
 material = st.lists(st.tuples(st.integers(1, 300), st.floats(0, 10)), min_size=1, max_size=80)
 budgets = st.fixed_dictionaries(

@@ -1,0 +1,1 @@
+"""From conversations to batches: tokens and masks, their order, and rows packed together."""

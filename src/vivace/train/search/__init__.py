@@ -1,0 +1,1 @@
+"""Search for better settings, and weigh the winner against the default."""
