@@ -1,0 +1,77 @@
+"""The stages that prune the tuned model and that say what pruning would cost."""
+
+from typing import Any
+
+from vivace.domain import Artifact, Model, Workspace
+from vivace.loop.project import Project, table
+from vivace.store.artifacts import Outcome
+from vivace.store.files import write_atomic
+
+
+def prune(project: Project, merged: Model, dataset: Artifact) -> tuple[Model, bool]:
+    """Leave out of a merged model what `[compress.prune]` asks for; tell whether that was there already."""
+    settings = project.settings.compress.prune
+
+    def work(workspace: Workspace) -> dict[str, Any]:
+        from vivace.compress.prune.pruning import prune as remove
+
+        return remove(
+            merged,
+            dataset.path,
+            workspace.out,
+            settings,
+            system=project.settings.project.system,
+            max_length=project.settings.train.max_length,
+            scratch=workspace.scratch,
+            progress=workspace.progress,
+        )
+
+    outcome = project.store.run(
+        "prune",
+        work,
+        kind="model",
+        settings=table(settings) | _reading(project),
+        parents=_parents(project, merged, dataset),
+        progress=project.progress,
+    )
+    made = outcome.artifact
+    return Model(merged.name, made.path, "hf", "fp32", artifact_id=made.id, license=merged.license), outcome.reused
+
+
+def measure_sensitivity(project: Project, merged: Model, dataset: Artifact) -> Outcome:
+    """Measure what each lever of pruning costs the domain by itself; the report's `sensitivity.json` is the table."""
+    settings = project.settings.compress.prune
+
+    def work(workspace: Workspace) -> dict[str, Any]:
+        from vivace.compress.prune.sensitivity import TABLE, sensitivity, to_json
+
+        rows = sensitivity(
+            merged.path,
+            dataset.path,
+            settings,
+            system=project.settings.project.system,
+            max_length=project.settings.train.max_length,
+            progress=workspace.progress,
+        )
+        write_atomic(workspace.out / TABLE, to_json(rows))
+        return {"rows": len(rows), "levers": sorted({row.lever for row in rows})}
+
+    # How much is pruned later does not change what pruning would cost.
+    amounts = ("layers", "heads", "channels", "sparsity", "pattern", "correct")
+    return project.store.run(
+        "sensitivity",
+        work,
+        kind="report",
+        settings={key: value for key, value in table(settings).items() if key not in amounts} | _reading(project),
+        parents=_parents(project, merged, dataset),
+        progress=project.progress,
+    )
+
+
+def _reading(project: Project) -> dict[str, Any]:
+    """Return what besides the settings decides how conversations are read."""
+    return {"system": project.settings.project.system, "max_length": project.settings.train.max_length}
+
+
+def _parents(project: Project, merged: Model, dataset: Artifact) -> dict[str, str]:
+    return {"model": merged.artifact_id or project.digest(merged.path), "dataset": dataset.id}
