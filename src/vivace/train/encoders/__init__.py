@@ -1,0 +1,1 @@
+"""Fine-tune encoders: what intents and rewards have in common."""

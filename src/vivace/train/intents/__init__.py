@@ -1,0 +1,1 @@
+"""Teach an encoder to tell the intent of a user's message."""
