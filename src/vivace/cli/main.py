@@ -4,6 +4,8 @@ import os
 import sys
 import tempfile
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from vivace.cli.interrupts import hear_every_interrupt
 from vivace.errors import ConfigError, VivaceError
 
 # name → one line of help; the module is `vivace.cli.<name>`, imported when the command is used.
@@ -55,13 +58,24 @@ class LazyGroup(TyperGroup):
             raise ConfigError(f"There is no command {args[0]!r}.", nearest(args[0], list(COMMANDS)))
         return super().resolve_command(ctx, args)
 
+    def make_context(self, *args: Any, **extra: Any) -> Any:
+        """Read the command line; libraries are imported for it, so Ctrl-C may come here, too."""
+        with _saying_how_to_go_on():
+            return super().make_context(*args, **extra)
+
     def invoke(self, ctx: Any) -> Any:
         """Run the command; Ctrl-C says how to go on."""
-        try:
+        with _saying_how_to_go_on():
             return super().invoke(ctx)
-        except KeyboardInterrupt:
-            typer.echo("\nInterrupted. Run the same command again: it continues where it stopped.", err=True)
-            raise typer.Exit(130) from None
+
+
+@contextmanager
+def _saying_how_to_go_on() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo("\nInterrupted. Run the same command again: it continues where it stopped.", err=True)
+        raise typer.Exit(130) from None
 
 
 app = typer.Typer(
@@ -85,6 +99,7 @@ def _top(version: bool = typer.Option(False, "--version", help="Print the versio
 
 def main() -> None:
     """Run the command line; every failure a user can cause is one sentence and an exit code."""
+    hear_every_interrupt()
     try:
         app(standalone_mode=True)
     except VivaceError as error:

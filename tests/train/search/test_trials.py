@@ -87,7 +87,7 @@ def test_every_way_to_choose_works(dataset: Path, tiny_model: Path, tmp_path: Pa
 def test_a_search_killed_in_a_trial_ends_the_same(
     dataset: Path, tiny_model: Path, tmp_path: Path, undisturbed: dict[str, Any]
 ) -> None:
-    command = [sys.executable, "-m", "tests.train.test_search", str(dataset), str(tiny_model), str(tmp_path)]
+    command = [sys.executable, "-m", "tests.train.search.test_trials", str(dataset), str(tiny_model), str(tmp_path)]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)])}
     for number in (1, 3):
         child = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE)

@@ -9,8 +9,8 @@ from vivace.config.train import TrainSettings
 from vivace.domain import Example, Message, Model, SilentProgress
 from vivace.models import identify
 from vivace.store import read_examples, write_examples
-from vivace.train.search.verdict import compare_models, held_out, paired_gain, validation_sample
-from vivace.train.tune import _sample
+from vivace.train.search.verdict import compare_models, held_out, paired_gain
+from vivace.train.tune import validation_sample
 
 
 def examples(count: int) -> list[Example]:
@@ -32,11 +32,6 @@ def test_where_too_few_are_left_all_are_compared_on_and_that_is_told(tmp_path: P
     write_examples(tmp_path / "rows.jsonl", examples(20))
     found, unseen = held_out(tmp_path / "rows.jsonl", TrainSettings(max_validation_examples=10))
     assert (len(found), unseen) == (20, False)
-
-
-def test_the_conversations_held_back_are_those_that_training_validates_on() -> None:
-    settings = TrainSettings(max_validation_examples=7, seed=5)
-    assert validation_sample(examples(40), settings) == _sample(examples(40), 7, 5)
 
 
 def test_a_gain_within_noise_is_not_better() -> None:

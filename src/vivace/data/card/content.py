@@ -7,6 +7,7 @@ from typing import Any
 
 from vivace.data.card.facts import RowFacts, bars, drop_samples, histogram, read_facts
 from vivace.data.card.folder import SPLITS, read_lines, read_object, read_report
+from vivace.data.card.licenses import license_of
 from vivace.domain import Example
 from vivace.store.files import sha256_file
 
@@ -25,7 +26,6 @@ LEAKS = {
     "near_duplicate": "nearly the same",
     "near_duplicates": "nearly the same",
 }
-LICENSE_PATTERNS = ("LICENSE*", "LICENCE*", "COPYING*", "license*", "licence*")
 
 
 def card_content(dataset: Path, root: Path | None = None) -> dict[str, Any]:
@@ -121,29 +121,11 @@ def _sources(report: dict[str, Any], root: Path | None) -> dict[str, Any]:
             "rejected": _count(source.get("rejected")),
             "repaired": _count(source.get("repaired_lines", source.get("lines_read_as_windows_1252"))),
             "sha256": source.get("sha256", ""),
-            "license": _license(str(source.get("file", "")), root),
+            "license": license_of(str(source.get("file", "")), root),
         }
         for source in _conversation_sources(report)
     ]
     return {"listed": listed[:MAX_SOURCES], "more": max(0, len(listed) - MAX_SOURCES)}
-
-
-def _license(file: str, root: Path | None) -> str:
-    """Return the first line of the license file next to a source or above it, up to `root`; empty without one."""
-    if root is None or not file:
-        return ""
-    home, folder = root.resolve(), (root / file).resolve().parent
-    while folder.is_relative_to(home):
-        for pattern in LICENSE_PATTERNS:
-            for path in sorted(folder.glob(pattern)):
-                if path.is_file():
-                    lines = path.read_text(encoding="utf-8", errors="replace").split("\n", 40)
-                    first = next((line.strip() for line in lines if line.strip()), "empty file")
-                    return f"{first[:100]} ({path.relative_to(home).as_posix()})"
-        folder = folder.parent
-        if folder == folder.parent:
-            break
-    return ""
 
 
 def _steps(report: dict[str, Any]) -> list[dict[str, Any]]:

@@ -21,8 +21,12 @@ FIXED = {
     "max_validation_examples": "it says how trials are measured",
     "metric_for_best_model": "trials are measured by their validation loss",
     "seed": "a lucky seed is no better setting",
+    "distill": "it comes after training",
     "preference": "it comes after training",
     "search": "it is the search itself",
+    "workers": "it says how many processes share the work",
+    "price_per_hour": "it is the price of the machine",
+    "replay": "it chooses the data, not how they are learned",
 }
 
 
@@ -96,7 +100,7 @@ def default_point(space: Space, settings: TrainSettings) -> dict[str, Value] | N
 
 def trial_settings(settings: TrainSettings, point: dict[str, Value]) -> TrainSettings:
     """Return the settings with a point of the space laid over them."""
-    return TrainSettings(**(settings.model_dump() | point))
+    return TrainSettings(**(settings.model_dump() | {"price_per_hour": settings.price_per_hour} | point))
 
 
 def _dimension(name: str, values: Any) -> Range | Choices:
