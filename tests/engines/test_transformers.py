@@ -9,6 +9,7 @@ from tests.engines.asking import ask, ids_of, request, with_engine
 from vivace.domain import Model, Sampling
 from vivace.engines import ProcessEngine
 from vivace.engines.transformers import _sampling_key
+from vivace.errors import ModelError
 
 PROMPTS = ["Hello!", "What time is breakfast served in the hotel?", "I would like to know where my order is. " * 4]
 ANSWERS = ["Your order was sent yesterday.", "No.", "The answer to the question is that there is no answer."]
@@ -68,6 +69,23 @@ def test_an_adapter_answers_as_its_merged_weights_do(tiny_hf: Model, tmp_path: P
         for model in (adapter, identify(tmp_path / "merged"), tiny_hf)
     ]
     assert told[0] == told[1] != told[2]
+
+
+@pytest.mark.slow
+def test_learned_tokens_are_refused_in_a_sentence(tiny_hf: Model, tmp_path: Path) -> None:
+    from peft import PromptTuningConfig, get_peft_model
+
+    from vivace.models import load_causal_lm
+
+    config = PromptTuningConfig(num_virtual_tokens=3, task_type="CAUSAL_LM")
+    get_peft_model(load_causal_lm(tiny_hf.path), config).save_pretrained(tmp_path / "adapter")
+
+    async def story(engine: ProcessEngine) -> None:
+        raise AssertionError("it was opened")
+
+    adapter = Model("adapter", tmp_path / "adapter", "adapter", "fp32", base=tiny_hf.path)
+    with pytest.raises(ModelError, match=r"holds learned tokens \(prompt tuning\)"):
+        with_engine("transformers", adapter, story, threads=1)
 
 
 def test_requests_sampled_differently_do_not_share_a_batch() -> None:

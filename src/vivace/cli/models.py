@@ -1,13 +1,23 @@
 """`vivace models`: base models."""
 
+from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from vivace.cli.options import Json
+from vivace.cli.options import HERE, Changes, Json, Quiet
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="List, fetch and describe base models.")
 Name = Annotated[str, typer.Argument(help="A known name, a Hugging Face name or a model folder.")]
+
+
+class Goal(StrEnum):
+    """What the comparison's recommendation looks at."""
+
+    quality = "quality"
+    speed = "speed"
+    balance = "balance"
 
 
 @app.command("list")
@@ -66,3 +76,34 @@ def show(name: Name, as_json: Json = False) -> None:
         print_json(told)
         return
     print_facts(model.name, msgspec.to_builtins(told, enc_hook=str))
+
+
+@app.command()
+def compare(
+    names: Annotated[list[str], typer.Argument(help="Known names, Hugging Face names or model folders.")],
+    project: Annotated[Path, typer.Option("--project", "-p", help="Folder of the project.")] = HERE,
+    purpose: Annotated[Goal, typer.Option("--for", help="What the recommendation is to look at.")] = Goal.balance,
+    examples: Annotated[int, typer.Option(min=2, help="At most so many validation conversations are asked.")] = 60,
+    answers: Annotated[int, typer.Option(min=0, help="Also let each model answer so many, for token F1.")] = 0,
+    change: Changes = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Compare base models on your own validation conversations, and recommend one."""
+    from vivace.cli.models_views import print_choice
+    from vivace.cli.screen import TerminalProgress, print_json
+    from vivace.loop.choosing import compare_models, told
+
+    found = compare_models(
+        project,
+        names,
+        TerminalProgress(quiet),
+        purpose=purpose.value,
+        examples=examples,
+        answers=answers,
+        changes=change or (),
+    )
+    if as_json:
+        print_json(told(found))
+    else:
+        print_choice(found)

@@ -14,6 +14,12 @@ Changes = Annotated[
     typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Use another value than vivace.toml's; may be repeated."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
+Origin = Annotated[
+    str,
+    typer.Option(
+        "--from", metavar="RELEASE", help="Go on from a release or training run (or `current`) with what is new."
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 
 HERE = Path()

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from rich import box
+from rich.markup import escape
 from rich.table import Table
 
 from vivace.cli.screen import TerminalProgress, out, print_json
@@ -44,15 +45,20 @@ def print_cards(cards: list[Scorecard]) -> None:
 
 def print_speeds(speeds: dict[str, Speed], sizes: dict[str, int]) -> None:
     """Print latency, throughput, size on disk and peak memory."""
-    table = _table("Speed, caches off: p50 / p95 in ms; size on disk / peak memory in MB")
+    out.print(speed_table(speeds, sizes))
+
+
+def speed_table(speeds: dict[str, Speed], sizes: dict[str, int]) -> Table:
+    """Return the table of `print_speeds`; on 80 columns no figure is cut."""
+    table = _table("Speed, caches off: p50/p95 in ms; size on disk/peak memory in MB")
     for label in ("first token", "per token", "end to end", "tokens/s", "MB"):
         table.add_column(label, justify="right", no_wrap=True)
     for name, speed in speeds.items():
-        pairs = [f"{item.p50_ms.value:,.0f} / {item.p95_ms.value:,.0f}" for item in (speed.ttft, speed.tpot, speed.e2e)]
+        pairs = [f"{item.p50_ms.value:,.0f}/{item.p95_ms.value:,.0f}" for item in (speed.ttft, speed.tpot, speed.e2e)]
         disk = f"{sizes[name] / 1e6:,.0f}" if name in sizes else "–"
-        memory = f"{disk} / {speed.peak_memory_bytes / 1e6:,.0f}"
+        memory = f"{disk}/{speed.peak_memory_bytes / 1e6:,.0f}"
         table.add_row(name, *pairs, f"{speed.output_tokens_per_s:,.0f}", memory)
-    out.print(table)
+    return table
 
 
 def print_ratios(ratios: list[dict[str, Any]]) -> None:
@@ -77,7 +83,7 @@ def _table(title: str) -> Table:
     table = Table(
         title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
     )
-    table.add_column("candidate", no_wrap=True)
+    table.add_column("candidate", overflow="fold", min_width=8)  # where there is too little room, names go on below
     return table
 
 
@@ -110,23 +116,33 @@ def _plain(value: Any) -> str:
     return str(value)
 
 
-def run_stage(until: str, project: Path, changes: list[str], *, quiet: bool) -> Result:
+def print_forgetting(result: Result) -> None:
+    """Say, after an update, what was forgotten and what was learned."""
+    if result.forgetting is not None:
+        told = escape(result.forgetting.facts["sentence"])
+        out.print(f"[yellow]{told}[/yellow]" if result.forgetting.facts["forgets"] else told)
+
+
+def run_stage(until: str, project: Path, changes: list[str], *, quiet: bool, origin: str = "") -> Result:
     """Run the loop up to a stage."""
     with open_project(project, TerminalProgress(quiet), changes=changes) as opened:
-        return run_loop(opened, until)
+        return run_loop(opened, until, origin)
 
 
-def print_stage(until: str, project: Path, changes: list[str], *, as_json: bool, quiet: bool) -> None:
+def print_stage(until: str, project: Path, changes: list[str], *, as_json: bool, quiet: bool, origin: str = "") -> None:
     """Run the loop up to a stage and print what that stage came to."""
-    result = run_stage(until, project, changes, quiet=quiet)
+    result = run_stage(until, project, changes, quiet=quiet, origin=origin)
     if as_json:
         print_json(result)
         return
     if until == "train" and result.trained is not None:
         print_facts(f"{until} {result.trained.short_id}", result.trained.facts)
         out.print(f"  files: {result.trained.path}")
+        if result.distilled is not None:
+            print_facts(f"distill {result.distilled.short_id}", result.distilled.facts)
         if result.aligned is not None:
             print_facts(f"align {result.aligned.short_id}", result.aligned.facts)
+        print_forgetting(result)
     if until == "compress":
         for item in result.candidates:
             out.print(f"{item.name}: {item.model.weights} on {item.engine}, {item.model.path}")

@@ -4,27 +4,34 @@ import time
 
 import typer
 
-from vivace.cli.options import HERE, Changes, Json, ProjectDir, Quiet
+from vivace.cli.options import HERE, Changes, Json, Origin, ProjectDir, Quiet
 from vivace.errors import ReleaseRefused
 
 app = typer.Typer(add_completion=False)
 
 
 @app.command()
-def run(project: ProjectDir = HERE, change: Changes = None, as_json: Json = False, quiet: Quiet = False) -> None:
+def run(
+    project: ProjectDir = HERE,
+    origin: Origin = "",
+    change: Changes = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
     """Run the whole loop: data, train, compress, evaluate, bench, release; only what has changed runs again."""
-    from vivace.cli.results import print_ratios, print_result
+    from vivace.cli.results import print_forgetting, print_ratios, print_result
     from vivace.cli.screen import TerminalProgress, out, print_json
     from vivace.loop.project import open_project
     from vivace.loop.run import run as run_loop
 
     started = time.monotonic()
     with open_project(project, TerminalProgress(quiet), changes=change or ()) as opened:
-        result = run_loop(opened)
+        result = run_loop(opened, origin=origin)
     if as_json:
         print_json(result)
     else:
         print_result(result)
+        print_forgetting(result)
         if result.bench is not None:
             print_ratios(result.bench.facts["ratios"])
         seconds = time.monotonic() - started

@@ -5,9 +5,12 @@ from typing import Annotated
 
 import typer
 
-from vivace.cli.options import HERE, Changes, DefaultGroup, Json, ProjectDir, Quiet
+from vivace.cli.options import HERE, Changes, DefaultGroup, Json, Origin, ProjectDir, Quiet
 
 Project = Annotated[Path, typer.Option("--project", "-p", help="Folder of the project.")]
+Workers = Annotated[
+    int | None, typer.Option("--workers", min=1, help="Processes that share each step; as workers in [train].")
+]
 RUN_HELP = "First digits of the run's id; empty: the newest."
 
 app = typer.Typer(
@@ -18,25 +21,97 @@ app = typer.Typer(
 
 
 @app.command()
-def run(project: ProjectDir = HERE, change: Changes = None, as_json: Json = False, quiet: Quiet = False) -> None:
-    """Tune the base model on the dataset."""
+def run(
+    project: ProjectDir = HERE,
+    origin: Origin = "",
+    estimate: Annotated[
+        bool, typer.Option("--estimate", help="Tell time, memory, tokens and cost, and do not train.")
+    ] = False,
+    workers: Workers = None,
+    change: Changes = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Tune the base model on the dataset, or go on from a release with what is new in it."""
     from vivace.cli.results import print_stage
 
-    print_stage("train", project, change or [], as_json=as_json, quiet=quiet)
+    changes = [*(change or []), *([f"train.workers={workers}"] if workers else [])]
+    if estimate:
+        from vivace.cli.train_views import print_estimate
+
+        print_estimate(project, changes, origin, as_json=as_json, quiet=quiet)
+        return
+    print_stage("train", project, changes, as_json=as_json, quiet=quiet, origin=origin)
 
 
 @app.command()
-def search(project: ProjectDir = HERE, change: Changes = None, as_json: Json = False, quiet: Quiet = False) -> None:
+def search(
+    project: ProjectDir = HERE,
+    workers: Annotated[int | None, typer.Option(min=1, help="Try so many settings at once.")] = None,
+    change: Changes = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
     """Search for better settings, train with the best and tell whether they beat the defaults."""
     from vivace.cli.screen import TerminalProgress, print_json
     from vivace.cli.train_views import print_search
     from vivace.loop.searching import search_project
 
-    found = search_project(project, TerminalProgress(quiet), changes=change or [])
+    changes = [*(change or []), *([] if workers is None else [f"train.search.workers={workers}"])]
+    found = search_project(project, TerminalProgress(quiet), changes=changes)
     if as_json:
         print_json(found)
     else:
         print_search(found)
+
+
+@app.command()
+def intents(project: ProjectDir = HERE, change: Changes = None, as_json: Json = False, quiet: Quiet = False) -> None:
+    """Teach an encoder (BERT-like) to tell the intent of a user's message."""
+    from vivace.cli.encoder_views import print_intents
+    from vivace.cli.screen import TerminalProgress, print_json
+    from vivace.loop.encoders import train_intents
+
+    told = train_intents(project, TerminalProgress(quiet), changes=change or [])
+    if as_json:
+        print_json(told)
+    else:
+        print_intents(told)
+
+
+@app.command()
+def reward(project: ProjectDir = HERE, change: Changes = None, as_json: Json = False, quiet: Quiet = False) -> None:
+    """Teach an encoder to score answers, from ratings and pairs."""
+    from vivace.cli.encoder_views import print_reward
+    from vivace.cli.screen import TerminalProgress, print_json
+    from vivace.loop.encoders import train_reward
+
+    told = train_reward(project, TerminalProgress(quiet), changes=change or [])
+    if as_json:
+        print_json(told)
+    else:
+        print_reward(told)
+
+
+@app.command()
+def against(
+    settings: Annotated[list[str], typer.Argument(metavar="NAME=VALUE...", help="Settings of [train] to change.")],
+    project: Project = HERE,
+    seeds: Annotated[int, typer.Option(help="Train both so many times, each time with another seed.")] = 1,
+    change: Changes = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train with the project's settings and with changed ones, and tell which is better, or that nothing is shown."""
+    from vivace.cli.screen import TerminalProgress, print_json
+    from vivace.cli.train_views import print_against
+    from vivace.loop.against import train_against
+
+    found = train_against(project, settings, TerminalProgress(quiet), seeds=seeds, changes=change or [])
+    if as_json:
+        print_json(found)
+    else:
+        print_against(found)
 
 
 @app.command("list")

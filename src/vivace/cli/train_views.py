@@ -1,5 +1,6 @@
 """How training runs and searches are printed."""
 
+from pathlib import Path
 from typing import Any
 
 from rich import box
@@ -7,8 +8,24 @@ from rich.markup import escape
 from rich.table import Table
 
 from vivace.cli.results import print_facts
-from vivace.cli.screen import out
+from vivace.cli.screen import TerminalProgress, out, print_json
 from vivace.domain import Artifact
+from vivace.errors import ConfigError
+
+
+def print_estimate(project: Path, changes: list[str], origin: str, *, as_json: bool, quiet: bool) -> None:
+    """Print what training would take."""
+    from vivace.loop.estimating import estimate_training
+
+    if origin:
+        raise ConfigError(
+            "--estimate tells what training on the whole dataset takes, not an update with --from.", "Leave one out."
+        )
+    told = estimate_training(project, TerminalProgress(quiet), changes=changes)
+    if as_json:
+        print_json(told)
+    else:
+        out.print(escape(told["sentence"]))
 
 
 def print_runs(runs: list[Artifact]) -> None:
@@ -34,11 +51,18 @@ def print_runs(runs: list[Artifact]) -> None:
 def print_run(run: Artifact) -> None:
     """Print everything that is known of a run."""
     origin = run.origin
-    print_facts(f"Run {run.short_id}", run.facts)
+    facts = dict(run.facts)
+    forgetting = facts.pop("forgetting", None)
+    print_facts(f"Run {run.short_id}", facts)
+    if forgetting:
+        out.print("[bold]Forgetting[/bold]")
+        out.print(f"  {escape(forgetting['sentence'])}")
     out.print("[bold]Settings[/bold]")
     for name, value in origin.settings.items():
         if not isinstance(value, dict):
             out.print(f"  {name}: {escape(str(value))}")
+    for name, value in origin.settings.get("distill", {}).items():
+        out.print(f"  distill.{name}: {escape(str(value))}")
     out.print("[bold]Made[/bold]")
     out.print(f"  {origin.created_at[:16].replace('T', ' ')}, {origin.seconds:,.0f} s, Vivace {origin.code_version}")
     out.print(f"  {', '.join(f'{name} {value}' for name, value in origin.environment.items())}")
@@ -100,6 +124,33 @@ def print_search(found: dict[str, Any]) -> None:
     if found["better"]:
         out.print("  to use them: write them into [train], or leave it to the search (method in [train.search])")
     out.print(f"  report: {found['report']}")
+
+
+def print_against(found: dict[str, Any]) -> None:
+    """Print two settings side by side, the difference, and whether it is shown."""
+    table = _table(f"Held-out validation conversations: {found['examples']:,}", "")
+    for name in ("loss", "token accuracy", "tokens", "s", "runs"):
+        table.add_column(name, justify="left" if name == "runs" else "right", no_wrap=True)
+    told = ", ".join(f"{name} = {_number(after)}" for name, (_before, after) in found["changed"].items())
+    for side, name in enumerate(("the project's settings", told)):
+        taken = found["sides"][side]
+        table.add_row(
+            name,
+            f"{found['loss'][side]:.3f}",
+            f"{found['token_accuracy'][side]:.1%}",
+            f"{sum(taken['tokens']):,}",
+            f"{sum(taken['seconds']):,.0f}",
+            " ".join(run[:12] for run in taken["runs"]),
+        )
+    out.print(table)
+    out.print(f"Lower loss by {found['gain']:+.3f} {escape(_interval(found))} nats per token (95 %)")
+    if found["seeds"] > 1:
+        out.print(f"  by seed: {', '.join(f'{gain:+.3f}' for gain in found['gains'])}")
+    out.print(escape(found["sentence"]))
+
+
+def _interval(found: dict[str, Any]) -> str:
+    return f"[{found['low']:+.3f}, {found['high']:+.3f}]"
 
 
 def _table(title: str, first: str) -> Table:

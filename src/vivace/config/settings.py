@@ -6,8 +6,10 @@ from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from vivace.config.data import DataSettings
+from vivace.config.prune import PruneSettings
 from vivace.config.table import Count, Fraction, Table
 from vivace.config.train import TrainSettings
+from vivace.config.trim import TrimSettings
 
 
 class ProjectSettings(Table):
@@ -38,6 +40,10 @@ class CompressSettings(Table):
     """Format and weights of each candidate."""
     reference: bool = False
     """Also evaluate the merged model in transformers (slow; the reference all exports are compared with)."""
+    trim: TrimSettings = TrimSettings()
+    """A smaller vocabulary."""
+    prune: PruneSettings = PruneSettings()
+    """Leave out layers, heads, channels or single weights that the domain does not need."""
 
 
 class EvaluateSettings(Table):

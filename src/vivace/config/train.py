@@ -4,6 +4,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from vivace.config.distill import DistillSettings
+from vivace.config.intent import IntentSettings
+from vivace.config.reward import RewardSettings
 from vivace.config.table import Count, Fraction, Table
 
 
@@ -42,6 +45,8 @@ class SearchSettings(Table):
     """Stop starting trials after so many minutes. Empty: no limit."""
     tokens_per_trial: Count = 8_000
     """Training tokens of a full trial."""
+    workers: Annotated[Count, Field(exclude=True)] = 1
+    """Processes that try settings at once, each with its share of the cores and, where there are some, a GPU."""
 
 
 class TrainSettings(Table):
@@ -110,9 +115,22 @@ class TrainSettings(Table):
     """Stop after so many validations without a better one."""
     max_validation_examples: Count = 24
     """Validation examples used while training."""
+    replay: Annotated[float, Field(ge=0, lt=1)] = 0.3
+    """With `--from`: share of the training conversations that come from what the model learned before."""
+    workers: Count = 1
+    """Processes that share each step's conversations, on one machine or as torchrun's variables say."""
     seed: int = 0
     """Seed of initialization, shuffling and dropout."""
+    price_per_hour: Annotated[float | None, Field(ge=0, exclude=True)] = None
+    """Price of this machine per hour, in any currency: estimates and runs then tell their cost. It decides nothing."""
+    distill: DistillSettings = DistillSettings()
+    """A student that learns from a teacher."""
     preference: PreferenceSettings = PreferenceSettings()
     """Learning from ratings and pairs, after the conversations."""
     search: SearchSettings = SearchSettings()
     """Search for better settings."""
+    # Models of their own: what they are like decides nothing about this one.
+    intent: Annotated[IntentSettings, Field(exclude=True)] = IntentSettings()
+    """Telling the intent of a user's message (`vivace train intents`)."""
+    reward: Annotated[RewardSettings, Field(exclude=True)] = RewardSettings()
+    """Scoring answers, from ratings and pairs (`vivace train reward`)."""

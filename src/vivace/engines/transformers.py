@@ -14,6 +14,7 @@ from msgspec import Struct
 from vivace.domain import Sampling
 from vivace.engines.backend import Emit, Poll
 from vivace.engines.frames import Add, Load, Score
+from vivace.errors import ModelError
 
 if TYPE_CHECKING:
     import torch
@@ -191,6 +192,11 @@ def _open(load: Load, dtype: str) -> Any:
 
     if load.format == "adapter":
         adapted = load_with_adapter(Path(load.folder), Path(load.base) if load.base else None, dtype=dtype)
+        if adapted.active_peft_config.is_prompt_learning:
+            raise ModelError(
+                f"The adapter {load.folder} holds learned tokens (prompt tuning), which no engine can answer with.",
+                'Train with method = "lora" or another that changes weights.',
+            )
         return adapted.merge_and_unload()
     return load_causal_lm(Path(load.folder), dtype)
 

@@ -6,7 +6,7 @@ import msgspec
 
 from vivace.domain import Artifact, Candidate, Comparison, Model, Score, Scorecard, Verdict
 from vivace.errors import ConfigError, ReleaseRefused
-from vivace.loop import searching, stages, trainings
+from vivace.loop import distilling, pruning, searching, stages, trainings, trimming, updating
 from vivace.loop.project import Project
 from vivace.store.artifacts import Outcome
 
@@ -17,7 +17,9 @@ class Result(msgspec.Struct):
     dataset: Artifact | None = None
     base: Model | None = None
     trained: Artifact | None = None
+    distilled: Artifact | None = None  # the student of the trained model; None without [train.distill]
     aligned: Artifact | None = None  # trained on, on preferences; None without [train.preference]
+    forgetting: Artifact | None = None  # how an update compares with the model it went on from
     candidates: list[Candidate] = []
     scorecards: list[Scorecard] = []
     verdicts: list[Verdict] = []
@@ -35,9 +37,10 @@ UNTIL = ("data", "train", "compress", "evaluate", "bench", "release")
 class _Loop:
     """One pass over the stages, keeping note of which of them did work."""
 
-    def __init__(self, project: Project) -> None:
+    def __init__(self, project: Project, origin: str = "") -> None:
         self.project = project
         self.result = Result()
+        self.start = updating.begin(project, origin, stages.base_model(project)) if origin else None
 
     def keep(self, name: str, outcome: Outcome) -> Artifact:
         """Note whether a stage worked, tell it, and return its artifact."""
@@ -60,13 +63,39 @@ class _Loop:
     def train(self) -> None:
         self.result.base = stages.base_model(self.project)
         assert self.result.dataset is not None
-        settings = searching.chosen_settings(self.project, self.result.dataset, self.result.base)
-        outcome = stages.train(self.project, self.result.dataset, self.result.base, settings)
-        self.result.trained = self.keep("train", outcome)
+        if self.start is not None:
+            self.result.trained = self.update(self.start, self.result.dataset, self.result.base)
+        else:
+            settings = searching.chosen_settings(self.project, self.result.dataset, self.result.base)
+            outcome = stages.train(self.project, self.result.dataset, self.result.base, settings)
+            self.result.trained = self.keep("train", outcome)
+        made = self.result.trained
+        if distilling.is_wanted(self.project.settings.train):
+            made = self.result.distilled = self.distill(self.result.dataset, self.result.trained, self.result.base)
         if self.project.settings.train.preference.method != "none":
-            aligned = stages.align(self.project, self.result.dataset, self.result.trained, self.result.base)
+            aligned = stages.align(self.project, self.result.dataset, made, self.result.base)
             self.result.aligned = self.keep("align", aligned)
+        if self.start is not None:
+            made = self.result.aligned or made
+            measured = updating.measure_forgetting(
+                self.project, self.result.dataset, self.start, made, self.result.base
+            )
+            self.result.forgetting = self.keep("forgetting", measured)
         trainings.note_trainings(self.project)
+
+    def distill(self, dataset: Artifact, trained: Artifact, base: Model) -> Artifact:
+        """Train a student of the trained model, on answers that its teacher has written first where it learns texts."""
+        if self.project.settings.train.distill.method == "answers":
+            dataset = self.keep("teach", distilling.teach(self.project, dataset, trained, base))
+        return self.keep("distill", distilling.distill(self.project, dataset, trained, base))
+
+    def update(self, start: updating.Start, dataset: Artifact, base: Model) -> Artifact:
+        """Go on from an earlier model with what is new in the dataset; that with a replay is the dataset from here."""
+        self.start = start = updating.step_back(self.project, start, dataset)
+        self.project.progress.say(f"Training goes on from {start.name}.")
+        self.result.dataset = dataset = self.keep("update", updating.update(self.project, dataset, start))
+        settings = updating.settings_of(self.project, start)
+        return self.keep("train", stages.train(self.project, dataset, base, settings, start.trained))
 
     def compress(self) -> None:
         project, base = self.project, self.result.base
@@ -75,16 +104,25 @@ class _Loop:
         exported, reused = stages.export(project, base, stages.BASE_EXPORT)
         self.note(f"compress base to {stages.BASE_EXPORT}", reused)
         self.result.candidates = [stages.candidate(project, "base", exported, role="baseline")]
-        tuned = stages.tuned_model(project, self.result.aligned or self.result.trained, base)
+        tuned = stages.tuned_model(project, self.result.aligned or self.result.distilled or self.result.trained, base)
         merged, reused = stages.merge(project, tuned, base)
         if merged is not tuned:
             self.note("merge", reused)
         if project.settings.compress.reference:
             self.result.candidates.append(stages.candidate(project, "tuned-transformers", merged))
-        for kind in project.settings.compress.exports:
-            exported, reused = stages.export(project, merged, kind)
-            self.note(f"compress to {kind}", reused)
-            self.result.candidates.append(stages.candidate(project, f"tuned-{kind}", exported))
+        assert self.result.dataset is not None
+        models = {"tuned": merged}
+        if project.settings.compress.prune.is_on:
+            models["pruned"], reused = pruning.prune(project, merged, self.result.dataset)
+            self.note("prune", reused)
+        for name, model in models.items():
+            if project.settings.compress.trim.method != "none":
+                model, reused = trimming.trim(project, model, self.result.dataset)
+                self.note("trim" if name == "tuned" else f"trim {name}", reused)
+            for kind in project.settings.compress.exports:
+                exported, reused = stages.export(project, model, kind)
+                self.note(f"compress {'' if name == 'tuned' else f'{name} '}to {kind}", reused)
+                self.result.candidates.append(stages.candidate(project, f"{name}-{kind}", exported))
 
     def evaluate(self) -> None:
         assert self.result.dataset is not None
@@ -98,7 +136,7 @@ class _Loop:
                 (self.result.reports[item.name].path / "scores.json").read_bytes(), type=list[Score]
             )
             own = tuple(found for found in comparisons if found.candidate == item.name)
-            size = sum(path.stat().st_size for path in item.model.path.rglob("*") if path.is_file())
+            size = stages.size_of(self.project, item.model)
             self.result.scorecards.append(Scorecard(item, size, tuple(scores), own))
 
     def bench(self) -> None:
@@ -127,6 +165,8 @@ class _Loop:
         assert result.dataset is not None
         parents |= {"bench": result.bench.id, "dataset": result.dataset.id}
         parents |= {item.name: item.model.artifact_id for item in result.candidates}
+        if self.start is not None and self.start.release is not None:
+            parents |= {"update of": self.start.release.id}
         try:
             result.release = self.keep(
                 "release", stages.release(self.project, result.scorecards, parents, result.dataset)
@@ -135,8 +175,11 @@ class _Loop:
             result.refusal = str(refusal)
 
 
-def run(project: Project, until: str = "release") -> Result:
-    """Run the stages up to `until` and return what they came to; a refused release is told in `refusal`."""
+def run(project: Project, until: str = "release", origin: str = "") -> Result:
+    """Run the stages up to `until` and return what they came to; a refused release is told in `refusal`.
+
+    `origin` names the release or training run to go on from, with what is new in the data; empty: train afresh.
+    """
     if project.settings.train.method == "prompt_tuning" and until not in ("data", "train"):
         raise ConfigError(
             'method = "prompt_tuning" in [train] makes no model that can be exported: its learned tokens are no '
@@ -144,7 +187,8 @@ def run(project: Project, until: str = "release") -> Result:
             "Take lora, dora, rslora, qlora, ia3 or full, or stop at `vivace train`.",
         )
     searching.check_space(project.settings.train)
-    loop = _Loop(project)
+    distilling.check(project.settings.train)
+    loop = _Loop(project, origin)
     for name in UNTIL[: UNTIL.index(until) + 1]:
         getattr(loop, name)()
     if until == "release":

@@ -5,15 +5,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from vivace.config.distill import DistillSettings
 from vivace.config.train import PreferenceSettings, TrainSettings
 from vivace.domain import Artifact, Model, Progress, Workspace
 from vivace.loop import stages
+from vivace.loop.against import compare_settings, kept
 from vivace.loop.project import Project, open_project, table
 from vivace.loop.search_page import write_pages
-from vivace.store.artifacts import Outcome
-from vivace.store.files import write_atomic
-
-VERDICT = "verdict.json"
 
 
 def search_project(start: Path, progress: Progress, *, changes: Iterable[str] = ()) -> dict[str, Any]:
@@ -57,7 +55,10 @@ def chosen_settings(project: Project, dataset: Artifact, base: Model) -> TrainSe
 def search(project: Project, dataset: Artifact, base: Model, settings: TrainSettings) -> Artifact:
     """Run the trials, or return those of an earlier search of the same kind."""
     system = project.settings.project.system
-    settings = settings.model_copy(update={"preference": PreferenceSettings()})  # what comes later decides nothing
+    # What comes later decides nothing, nor what the rows were chosen by.
+    settings = settings.model_copy(
+        update={"preference": PreferenceSettings(), "replay": stages.REPLAY, "distill": DistillSettings()}
+    )
 
     def work(workspace: Workspace) -> dict[str, Any]:
         from vivace.train.search.trials import search as try_settings
@@ -66,14 +67,17 @@ def search(project: Project, dataset: Artifact, base: Model, settings: TrainSett
         write_pages(workspace.out)
         return facts
 
-    return _keep(
+    return kept(
         project,
         "search",
         project.store.run(
             "search",
             work,
             kind="report",
-            settings=table(settings) | {"system": system},
+            settings={
+                key: value for key, value in table(settings).items() if key not in ("workers", "replay", "distill")
+            }
+            | {"system": system},
             parents={"dataset": dataset.id, "base": project.digest(base.path)},
             progress=project.progress,
         ),
@@ -87,32 +91,9 @@ def judge(project: Project, dataset: Artifact, base: Model, settings: TrainSetti
     changes = winner(read_search(found))
     if not changes:
         return {"winner": {}, "better": False}
-    with_default = _keep(project, "train with the default settings", stages.train(project, dataset, base, settings))
+    names = ("the default settings", "the best settings found")
     best = with_winner(settings, changes)
-    with_best = _keep(project, "train with the best settings found", stages.train(project, dataset, base, best))
-    system = project.settings.project.system
-
-    def work(workspace: Workspace) -> dict[str, Any]:
-        from vivace.train.search.verdict import compare_models
-
-        models = [stages.tuned_model(project, run, base) for run in (with_default, with_best)]
-        path = dataset.path / "examples.jsonl"
-        verdict = compare_models(path, base, models, system, settings, project.progress)
-        verdict |= {"winner": changes, "runs": [with_default.id, with_best.id]}
-        write_atomic(workspace.out / VERDICT, json.dumps(verdict, indent=2))
-        return verdict
-
-    compared = project.store.run(
-        "judge",
-        work,
-        kind="report",
-        settings={name: getattr(settings, name) for name in ("max_length", "max_validation_examples", "seed")}
-        | {"system": system, "winner": changes},
-        parents={"dataset": dataset.id, "default": with_default.id, "best": with_best.id},
-        progress=project.progress,
-    )
-    verdict: dict[str, Any] = json.loads((compared.artifact.path / VERDICT).read_bytes())
-    return verdict
+    return compare_settings(project, dataset, base, settings, best, names=names) | {"winner": changes}
 
 
 def with_winner(settings: TrainSettings, changes: dict[str, Any]) -> TrainSettings:
@@ -144,9 +125,3 @@ def sentence(verdict: dict[str, Any]) -> str:
 
 def _plain(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
-def _keep(project: Project, name: str, outcome: Outcome) -> Artifact:
-    if not outcome.reused:
-        project.progress.say(f"✓ {name} ({outcome.artifact.origin.seconds:,.0f} s)")
-    return outcome.artifact

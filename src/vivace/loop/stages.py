@@ -1,11 +1,14 @@
 """The stages of the loop, each asked of the store so that it runs only when something changed."""
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from hashlib import sha256
 from typing import Any
 
 import msgspec
 
+from vivace.config.distill import DistillSettings
 from vivace.config.train import PreferenceSettings, SearchSettings, TrainSettings
 from vivace.domain import Artifact, Candidate, Model, Scorecard, Speed, Workspace
 from vivace.loop.project import Project, recipe, table
@@ -14,7 +17,10 @@ from vivace.store.artifacts import Outcome
 from vivace.store.files import write_atomic
 
 BASE_EXPORT = "openvino-int8"
+REPLAY: float = TrainSettings.model_fields["replay"].default
 REFERENCE = "base-transformers"
+NO_MATTER = ("search", "replay", "workers", "distill")
+"""Settings of [train] that change nothing in what a training stage makes."""
 
 
 def base_model(project: Project) -> Model:
@@ -27,7 +33,7 @@ def base_model(project: Project) -> Model:
 
 def data(project: Project) -> Outcome:
     """Make the dataset."""
-    from vivace.data import input_files
+    from vivace.data import input_files, stated_licenses
 
     settings = project.settings.data
     files = input_files(settings, project.root)
@@ -40,6 +46,9 @@ def data(project: Project) -> Outcome:
         )
         for path in files
     }
+    # The card tells licenses, which lie beside the data.
+    licenses = stated_licenses(files, project.root)
+    parents |= {f"license of {name}": sha256(line.encode()).hexdigest() for name, line in licenses.items()}
 
     def work(workspace: Workspace) -> dict[str, Any]:
         from vivace.data import prepare
@@ -122,23 +131,38 @@ async def _augment(
         return dataset.facts | made | counts
 
 
-def train(project: Project, dataset: Artifact, base: Model, settings: TrainSettings | None = None) -> Outcome:
-    """Tune the base on the dataset, with other settings than the project's if some are given."""
-    # How settings were searched for does not change what they make, nor does what is learned afterwards.
+def train(
+    project: Project,
+    dataset: Artifact,
+    base: Model,
+    settings: TrainSettings | None = None,
+    start: Artifact | None = None,
+) -> Outcome:
+    """Tune the base on the dataset, with other settings than the project's if some are given.
+
+    `start` is an earlier training run whose model is gone on from.
+    """
+    # How settings were searched for does not change what they make, nor does what is learned afterwards, nor how the
+    # rows of an update were chosen: the dataset is an input of its own. Another number of workers makes the same model
+    # within rounding, and goes on from the same checkpoints; the facts tell how many there were.
     chosen = (settings or project.settings.train).model_copy(
-        update={"search": SearchSettings(), "preference": PreferenceSettings()}
+        update={"search": SearchSettings(), "preference": PreferenceSettings(), "replay": REPLAY}
+        | {"distill": DistillSettings()}
     )
     system = project.settings.project.system
-    parents = {"dataset": dataset.id, "base": project.digest(base.path)}
+    parents = {"dataset": dataset.id, "base": project.digest(base.path)} | ({"start": start.id} if start else {})
 
     def work(workspace: Workspace) -> dict[str, Any]:
-        return tune_model(dataset, base, chosen, system, workspace) | parents
+        from vivace.loop.estimating import earlier_rates
+
+        rates = earlier_rates(project, base, chosen)
+        return tune_model(dataset, base, chosen, system, workspace, start, rates) | parents
 
     return project.store.run(
         "train",
         work,
         kind="model",
-        settings={key: value for key, value in table(chosen).items() if key not in ("search", "preference")}
+        settings={key: value for key, value in table(chosen).items() if key not in (*NO_MATTER, "preference")}
         | {"system": system},
         parents=parents,
         progress=project.progress,
@@ -146,17 +170,26 @@ def train(project: Project, dataset: Artifact, base: Model, settings: TrainSetti
 
 
 def tune_model(
-    dataset: Artifact, base: Model, settings: TrainSettings, system: str, workspace: Workspace
+    dataset: Artifact,
+    base: Model,
+    settings: TrainSettings,
+    system: str,
+    workspace: Workspace,
+    start: Artifact | None = None,
+    rates: Sequence[float] = (),
 ) -> dict[str, Any]:
     """Tune the base on the dataset in a workspace, whichever settings the project has."""
     from vivace.train import tune
 
-    return tune(dataset.path / "examples.jsonl", base, system, settings, workspace)
+    folder = start.path / "model" if start else None
+    return tune(dataset.path / "examples.jsonl", base, system, settings, workspace, folder, rates)
 
 
 def align(project: Project, dataset: Artifact, trained: Artifact, base: Model) -> Outcome:
     """Go on from the tuned model and learn from the dataset's ratings and comparisons."""
-    settings = project.settings.train.model_copy(update={"search": SearchSettings()})
+    settings = project.settings.train.model_copy(
+        update={"search": SearchSettings(), "replay": REPLAY, "distill": DistillSettings()}
+    )
     system = project.settings.project.system
     tuned = tuned_model(project, trained, base)
 
@@ -170,7 +203,7 @@ def align(project: Project, dataset: Artifact, trained: Artifact, base: Model) -
         "align",
         work,
         kind="model",
-        settings={key: value for key, value in table(settings).items() if key != "search"} | {"system": system},
+        settings={key: value for key, value in table(settings).items() if key not in NO_MATTER} | {"system": system},
         parents={"dataset": dataset.id, "tuned": trained.id, "base": project.digest(base.path)},
         progress=project.progress,
     )
@@ -220,9 +253,10 @@ def export(project: Project, model: Model, kind: str) -> tuple[Model, bool]:
 
     def work(workspace: Workspace) -> dict[str, Any]:
         from vivace.compress import export as convert
+        from vivace.compress import size_facts
 
         made = convert(model, kind, workspace.out, project.progress)
-        return {"format": made.format, "weights": made.weights}
+        return {"format": made.format, "weights": made.weights, **size_facts(model, made)}
 
     outcome = project.store.run(
         "compress",
@@ -237,6 +271,14 @@ def export(project: Project, model: Model, kind: str) -> tuple[Model, bool]:
         model.name, made.path, facts["format"], facts["weights"], artifact_id=made.id, license=model.license
     )
     return exported, outcome.reused
+
+
+def size_of(project: Project, model: Model) -> int:
+    """Return a model's bytes on disk: as its export noted them, else as they are."""
+    from vivace.models import size_bytes
+
+    noted = project.store.artifact(model.artifact_id).facts.get("size_bytes") if model.artifact_id else None
+    return size_bytes(model.path) if noted is None else int(noted)
 
 
 def candidate(project: Project, name: str, model: Model, *, role: str = "candidate") -> Candidate:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from pydantic import ValidationError
 
 from vivace import __version__
@@ -14,14 +15,15 @@ from vivace.domain import Artifact, Model, Progress, SilentProgress, Workspace
 from vivace.errors import ConfigError, StoreError
 from vivace.loop import stages
 from vivace.loop.project import Project, open_project
+from vivace.loop.updating import forgetting_of
 from vivace.store.artifacts import environment, is_whole
 from vivace.store.files import folder_digest
 from vivace.train import notes
 
-STAGES = ("train", "align")
+STAGES = ("train", "distill", "align")
 FIGURES = (
     "best_validation_loss", "best_validation_token_accuracy", "validation_loss_before", "steps", "tokens",
-    "tokens_per_s", "peak_memory_bytes", "trainable_parameters",
+    "tokens_per_s", "peak_memory_bytes", "trainable_parameters", "flops_utilization", "cost",
 )  # fmt: skip
 
 
@@ -39,9 +41,14 @@ def list_trainings(start: Path, progress: Progress | None = None) -> list[Artifa
 
 
 def find_training(start: Path, prefix: str = "") -> Artifact:
-    """Return the training run whose id begins with `prefix`; empty: the newest."""
+    """Return the training run whose id begins with `prefix`; empty: the newest.
+
+    Where it is an update, its facts tell what was measured of `forgetting`.
+    """
     with open_project(start, SilentProgress(), lock=False) as project:
-        return _find(project, prefix)
+        run = _find(project, prefix)
+        found = forgetting_of(project, run)
+    return msgspec.structs.replace(run, facts=run.facts | {"forgetting": found}) if found else run
 
 
 def missing_notes(project: Project, runs: list[Artifact]) -> list[Artifact]:
@@ -93,19 +100,20 @@ def rerun(start: Path, prefix: str, progress: Progress, *, changes: Iterable[str
         run = _find(project, prefix)
         if run.origin.stage != "train":
             raise ConfigError(
-                f"Run {run.short_id} learned from preferences; only runs on conversations can be made again.",
+                f"Run {run.short_id} is of the stage {run.origin.stage}; only runs of train can be made again.",
                 "`vivace train list` shows the run it went on from.",
             )
         settings, system = _settings(run)
         dataset = _dataset(project, run)
         base = _base(project, run)
+        origin = _start(project, run)
         folder = project.store.root / "work" / f"rerun-{run.origin.key[:24]}"
         workspace = Workspace(folder / "out", folder / "scratch", progress)
         shutil.rmtree(workspace.out, ignore_errors=True)
         for place in (workspace.out, workspace.scratch):
             place.mkdir(parents=True, exist_ok=True)
         began = time.monotonic()
-        facts = stages.tune_model(dataset, base, settings, system, workspace)
+        facts = stages.tune_model(dataset, base, settings, system, workspace, origin)
         identity, _files = folder_digest(workspace.out)
         weights = notes.weights_digest(workspace.out)
         shutil.rmtree(folder)
@@ -145,6 +153,8 @@ def _settings(run: Artifact) -> tuple[TrainSettings, str]:
     try:
         if unknown:
             raise ConfigError(f"Run {run.short_id} has settings that this Vivace does not know: {', '.join(unknown)}.")
+        # Sums over another number of workers differ in the last bits.
+        values["workers"] = run.facts.get("workers", 1)
         return TrainSettings(**values), str(run.origin.settings.get("system", ""))
     except ValidationError as error:
         raise ConfigError(
@@ -171,6 +181,19 @@ def _base(project: Project, run: Artifact) -> Model:
             "Name the run's base in [models], or with --set models.base=…",
         )
     return base
+
+
+def _start(project: Project, run: Artifact) -> Artifact | None:
+    """Return the run that an update went on from."""
+    if "start" not in run.facts:
+        return None
+    start = project.store.artifact(run.facts["start"])
+    if not is_whole(start.path.parent, deep=True):
+        raise StoreError(
+            f"Run {run.short_id} went on from run {start.short_id}, whose model is gone or changed.",
+            "Copy its folder back to .vivace/artifacts/model.",
+        )
+    return start
 
 
 def _last(run: Artifact, name: str) -> float | None:

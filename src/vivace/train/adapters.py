@@ -13,12 +13,16 @@ from vivace.errors import ConfigError, ModelError
 from vivace.models import copy_tokenizer, save_model
 from vivace.registry import nearest
 from vivace.store.files import sync_tree, write_atomic
+from vivace.train.start import load_start
 
 ADAPTER = "default"
 
 
-def prepare_weights(model: Any, base: Model, settings: TrainSettings) -> Any:
-    """Return the model to train: with adapters in the chosen layers, or with its own weights freed."""
+def prepare_weights(model: Any, base: Model, settings: TrainSettings, start: Path | None = None) -> Any:
+    """Return the model to train: with adapters in the chosen layers, or with its own weights freed.
+
+    Adapters begin with the weights of the adapter folder `start`, if one is given.
+    """
     if settings.method == "full":
         return _free(model, settings.freeze)
     if settings.freeze:
@@ -32,6 +36,8 @@ def prepare_weights(model: Any, base: Model, settings: TrainSettings) -> Any:
     # PEFT notes where the base was loaded from; a path of this machine means nothing elsewhere.
     tuned.peft_config[ADAPTER].base_model_name_or_path = base.name
     tuned.peft_config[ADAPTER].revision = None
+    if start is not None:
+        load_start(tuned, start, ADAPTER)
     return tuned
 
 

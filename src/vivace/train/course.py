@@ -12,6 +12,7 @@ import msgspec
 
 from vivace.domain import Task
 from vivace.store.files import append_line, read_journal, write_atomic
+from vivace.train.estimates.estimate import Estimate
 
 
 class Validated(msgspec.Struct, frozen=True):
@@ -45,12 +46,17 @@ class Course:
         self.train_s = 0.0
         self.validate_s = 0.0
         self.stopped_early = False
+        self.micro_batch = 0
+        self.rolled_back = 0
+        self.estimate: Estimate | None = None
         self._row: dict[str, Any] = {}
+        self._more: dict[str, Any] = {}
 
     def notes(self) -> dict[str, Any]:
         """Return what a checkpoint has to remember of the course."""
         names = ("best_step", "best_loss", "best_accuracy", "worse_in_a_row", "before", "train_s", "validate_s")
-        return {name: getattr(self, name) for name in (*names, "stopped_early", "validations")}
+        setbacks = ("micro_batch", "rolled_back")
+        return {name: getattr(self, name) for name in (*names, "stopped_early", "validations", *setbacks)}
 
     def restore(self, notes: dict[str, Any], step: int) -> None:
         """Continue from a checkpoint's notes: rows of later steps are cut from the history, they come again."""
@@ -72,6 +78,10 @@ class Course:
         self._row = row
         if not validates_now:
             self._write()
+
+    def add(self, figures: dict[str, Any]) -> None:
+        """Put more figures, or others of the same name, into the next row that is written."""
+        self._more |= figures
 
     def validated(self, step: int, loss: float, accuracy: float) -> bool:
         """Take a validation result and return whether training should go on."""
@@ -109,14 +119,19 @@ class Course:
         return step in self.milestones
 
     def _write(self) -> None:
-        append_line(self.history, msgspec.json.encode(self._row))
-        self._row = {}
+        append_line(self.history, msgspec.json.encode(self._row | self._more))
+        self._row, self._more = {}, {}
 
 
-def remark(task: Task, row: dict[str, Any], best_loss: float | None) -> None:
-    """Show loss and token accuracy beside the bar."""
-    text = f"loss {row['loss']:.3f}, token accuracy {row['token_accuracy']:.0%}"
-    task.note(text if best_loss is None else f"{text}, validation loss {best_loss:.3f}")
+def remark(task: Task, row: dict[str, Any], course: Course) -> None:
+    """Show loss and token accuracy beside the bar, and how fast the run gets on."""
+    parts = [f"loss {row['loss']:.3f}, token accuracy {row['token_accuracy']:.0%}"]
+    if course.best_loss is not None:
+        parts.append(f"validation loss {course.best_loss:.3f}")
+    if course.estimate is not None:
+        looked = bool(course.before) + len(course.validations)
+        parts.append(course.estimate.remark(row["step"], row["tokens"], course.train_s, looked, course.validate_s))
+    task.note(", ".join(part for part in parts if part))
 
 
 class Interruption:
@@ -125,6 +140,10 @@ class Interruption:
     def __init__(self) -> None:
         self.asked = False
 
+    def look(self) -> bool:
+        """Return whether the user has asked by now."""
+        return self.asked
+
     def _ask(self, _number: int, _frame: FrameType | None) -> None:
         if self.asked:
             raise KeyboardInterrupt
@@ -132,10 +151,13 @@ class Interruption:
 
 
 @contextmanager
-def interruption() -> Iterator[Interruption]:
-    """Let Ctrl-C wait for the end of the step, once; a second one stops at once."""
-    wish = Interruption()
-    if threading.current_thread() is not threading.main_thread():
+def interruption(told: Interruption | None = None) -> Iterator[Interruption]:
+    """Let Ctrl-C wait for the end of the step, once; a second one stops at once.
+
+    `told` is a wish that comes from elsewhere: then Ctrl-C is left alone.
+    """
+    wish = told or Interruption()
+    if told is not None or threading.current_thread() is not threading.main_thread():
         yield wish
         return
     before = signal.getsignal(signal.SIGINT)

@@ -13,6 +13,8 @@ from vivace.errors import ConfigError, ResourceError
 LAYER_HIDDEN, LAYER_INNER = 14, 6
 """Floats kept per token and trained layer for the backward pass, in units of the hidden and the inner width, measured
 on Llama-like models; layers below the lowest trained one keep nothing."""
+GIVEN_GPUS = os.environ.get("CUDA_VISIBLE_DEVICES")
+"""The GPUs this process was given, before it took the first one of them."""
 
 
 def device() -> Literal["cuda", "cpu"]:

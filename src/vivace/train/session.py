@@ -1,25 +1,28 @@
 """One training session: the model opened, the trainer made, run from the start or from a checkpoint."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from vivace.config.train import TrainSettings
 from vivace.domain import Model, Task, Workspace
+from vivace.errors import ModelError
 from vivace.models import check_data_only, load_causal_lm
-from vivace.train.adapters import prepare_weights
-from vivace.train.batches.plan import Plan
-from vivace.train.batches.rows import Row
+from vivace.train.adapters import prepare_weights, write_model
 from vivace.train.checkpoints import Checkpoint
 from vivace.train.course import Course, Interruption
 from vivace.train.machine import device
 from vivace.train.methods import learning_rate
+from vivace.train.recovery.divergence import SLOWER
 from vivace.train.trainer import ChatTrainer
+from vivace.train.workers.group import Group
+from vivace.train.workers.job import Job
 
 
-def open_for_training(base: Model, settings: TrainSettings, dtype: str, device: str) -> Any:
-    """Load the base and free the weights that are trained.
+def open_for_training(base: Model, settings: TrainSettings, dtype: str, device: str, start: Path | None = None) -> Any:
+    """Load the base, or the tuned model in `start` on it, and free the weights that are trained.
 
     Adapters stay in float32 whatever the base is in (TRL trains those of qlora in bfloat16); a full run keeps float32
     weights and computes in `dtype`.
@@ -28,9 +31,10 @@ def open_for_training(base: Model, settings: TrainSettings, dtype: str, device: 
 
     set_seed(settings.seed)
     if settings.method == "qlora":
-        return prepare_weights(_load_quantized(base, dtype), base, settings)
+        return prepare_weights(_load_quantized(base, dtype), base, settings, start)
     stored = dtype if settings.method != "full" and device == "cuda" else "float32"
-    return prepare_weights(load_causal_lm(base.path, stored), base, settings)
+    whole = start if start is not None and settings.method == "full" else base.path
+    return prepare_weights(load_causal_lm(whole, stored), base, settings, start)
 
 
 def _load_quantized(base: Model, dtype: str) -> Any:
@@ -59,70 +63,75 @@ def _load_quantized(base: Model, dtype: str) -> Any:
 
 
 def make_trainer(
-    model: Any,
-    rows: Sequence[Row],
-    validation: Sequence[Row],
-    plan: Plan,
-    course: Course,
-    base: Model,
-    settings: TrainSettings,
-    dtype: str,
-    scratch: Path,
-    key: str,
-    task: Task,
-    wish: Interruption,
+    model: Any, job: Job, course: Course, scratch: Path, task: Task, wish: Interruption, group: Group
 ) -> ChatTrainer:
     """Return the trainer of this run."""
     from datasets import Dataset
 
+    settings = job.settings
     if settings.gradient_checkpointing:
         # Without the trainer's own switch: that one lets gradients through every layer down to the embeddings.
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     configurations = [copy.deepcopy(model.config), copy.deepcopy(model.generation_config)]
-    trainer = ChatTrainer(
-        plan=plan,
+    trainer = _kind(job)(
+        plan=job.plan,
         course=course,
-        validation=validation,
+        rows=job.rows,
+        validation=job.validation,
         scratch=scratch,
-        key=key,
+        key=job.key,
         task=task,
         wish=wish,
+        group=group,
+        micro_batch=job.micro_batch,
         smoothing=settings.label_smoothing_factor,
         pack_to=settings.max_length if settings.packing else None,
         average_checkpoints=settings.average_checkpoints,
         model=model,
-        args=_arguments(plan, settings, dtype, scratch),
-        train_dataset=Dataset.from_dict(
-            {
-                "input_ids": [row.ids for row in rows],
-                "labels": [row.labels for row in rows],
-                "share": [row.share for row in rows],
-            }
-        ),
-        processing_class=_tokenizer(base, model.config),
+        args=_arguments(job, scratch),
+        train_dataset=Dataset.from_dict({"labels": [[0]]}),  # the rows are served by the plan
+        processing_class=_tokenizer(job.base, model.config),
     )
     # What a trainer thinks of special tokens is not the model's business: it is saved as it came.
     model.config, model.generation_config = configurations
     return trainer
 
 
-def run(trainer: ChatTrainer, start: Checkpoint | None, workspace: Workspace) -> int:
+def _kind(job: Job) -> Callable[..., ChatTrainer]:
+    if job.lesson is None:
+        return ChatTrainer
+    from vivace.train.distillation.trainer import DistillTrainer
+
+    return partial(DistillTrainer, lesson=job.lesson, dtype=job.dtype)
+
+
+def run(trainer: ChatTrainer, found: Checkpoint | None, job: Job, workspace: Workspace) -> int:
     """Train to the end, or on from a checkpoint, and return the steps done."""
     course, plan = trainer.course, trainer.plan
-    if start is None:
+    if found is None:
         course.restart()
+        course.micro_batch, course.rolled_back = job.micro_batch, job.rolled_back
         if course.validates:
             trainer.evaluate()
         trainer.train()
         return int(trainer.state.global_step)
-    course.restore(start.notes, start.step)
-    trainer.task.advance(plan.tokens_until(start.step))
-    workspace.progress.say(f"Training continues after step {start.step:,} of {plan.steps:,}.")
-    if start.step < plan.steps and not course.stopped_early:
-        trainer.train(resume_from_checkpoint=str(start.folder))
+    course.restore(found.notes, found.step)
+    trainer.slower = SLOWER ** (job.rolled_back - course.rolled_back)
+    course.micro_batch, course.rolled_back = job.micro_batch, job.rolled_back
+    trainer.task.advance(plan.tokens_until(found.step))
+    workspace.progress.say(f"Training continues after step {found.step:,} of {plan.steps:,}.")
+    if found.step < plan.steps and not course.stopped_early:
+        trainer.train(resume_from_checkpoint=str(found.folder))
         return int(trainer.state.global_step)
-    trainer._load_from_checkpoint(str(start.folder))
-    return start.step
+    trainer._load_from_checkpoint(str(found.folder))
+    return found.step
+
+
+def write(trainer: ChatTrainer, base: Model, settings: TrainSettings, out: Path) -> None:
+    """Write the trained model, once on each machine."""
+    if trainer.group.writes:
+        write_model(bare(trainer), base, settings, out)
+    trainer.group.barrier()
 
 
 def bare(trainer: ChatTrainer) -> Any:
@@ -130,15 +139,30 @@ def bare(trainer: ChatTrainer) -> Any:
     return trainer.accelerator.unwrap_model(trainer.model)
 
 
-def _arguments(plan: Plan, settings: TrainSettings, dtype: str, scratch: Path) -> Any:
+def own_folder(scratch: Path, group: Group) -> Path:
+    """Return where a worker keeps its journal: only the first one on a machine keeps it in the scratch folder."""
+    return scratch if group.writes else scratch / f"worker-{group.rank}"
+
+
+def check_same_checkpoint(found: Checkpoint | None, group: Group) -> None:
+    """Raise `ModelError` where machines would go on from different checkpoints."""
+    steps = {int(step) for (step,) in group.gather([found.step if found else 0])}
+    if len(steps) > 1:
+        raise ModelError(
+            f"The machines hold checkpoints of different steps: {', '.join(f'{step:,}' for step in sorted(steps))}.",
+            "Copy .vivace/work of the machine that is farthest to the others, or delete it on all of them.",
+        )
+
+
+def _arguments(job: Job, scratch: Path) -> Any:
     from trl.trainer.sft_config import SFTConfig
 
+    settings, plan = job.settings, job.plan
     return SFTConfig(
         output_dir=str(scratch),
         max_steps=plan.steps,
-        per_device_train_batch_size=settings.per_device_train_batch_size,
-        gradient_accumulation_steps=settings.gradient_accumulation_steps,
-        learning_rate=learning_rate(settings),
+        per_device_train_batch_size=1,  # a step, whatever rows it has
+        learning_rate=learning_rate(settings) * SLOWER**job.rolled_back,
         lr_scheduler_type=settings.lr_scheduler_type,
         warmup_steps=round(settings.warmup_ratio * plan.steps),
         weight_decay=settings.weight_decay,
@@ -146,7 +170,7 @@ def _arguments(plan: Plan, settings: TrainSettings, dtype: str, scratch: Path) -
         neftune_noise_alpha=settings.neftune_noise_alpha or None,
         optim="adamw_torch_fused",
         use_cpu=device() == "cpu",
-        bf16=dtype == "bfloat16",
+        bf16=job.dtype == "bfloat16",
         fp16=False,
         max_length=None,
         packing=False,

@@ -8,33 +8,44 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState
 from trl.trainer.sft_trainer import SFTTrainer
 
 from vivace.domain import Task
-from vivace.errors import ModelError
 from vivace.train import checkpoints
 from vivace.train.batches.packing import check_packing, collate, collate_packed
 from vivace.train.batches.plan import Plan
 from vivace.train.batches.rows import IGNORED, Row
+from vivace.train.batches.shares import micro_batches, step_rows
 from vivace.train.course import Course, Interruption, remark
+from vivace.train.frozen import MEMORY_SHARE, WORTH, FrozenBottom, keep_frozen
 from vivace.train.head_loss import backbone, head_loss, is_plain_head, reference_loss
+from vivace.train.machine import device, memory_free
+from vivace.train.recovery.divergence import SLOWER, diverged, slow_down
+from vivace.train.workers.group import Group
 
 
 class ChatTrainer(SFTTrainer):
-    """Trains on a plan of batches, tells its course, and keeps checkpoints of safetensors and JSON only."""
+    """Trains on a plan of batches, tells its course, and keeps checkpoints of safetensors and JSON only.
+
+    To the trainer below, a batch is all that this worker computes of one update: a list of micro-batches. How many
+    rows are computed at a time, and by how many workers, changes nothing else.
+    """
 
     def __init__(
         self,
         *,
         plan: Plan,
         course: Course,
+        rows: Sequence[Row],
         validation: Sequence[Row],
         scratch: Path,
         key: str,
         task: Task,
         wish: Interruption,
+        group: Group,
+        micro_batch: int,
         smoothing: float = 0.0,
         pack_to: int | None = None,
         average_checkpoints: int = 1,
@@ -43,8 +54,10 @@ class ChatTrainer(SFTTrainer):
         super().__init__(**arguments)
         self.network: Any = self.model
         self.smoothing, self.pack_to, self.average_checkpoints = smoothing, pack_to, average_checkpoints
-        self.plan, self.course, self.validation = plan, course, validation
+        self.plan, self.course, self.rows, self.validation = plan, course, rows, validation
+        self.group, self.micro_batch = group, micro_batch
         self.scratch, self.key, self.task, self.wish = scratch, key, task, wish
+        self._lengths = [len(row.ids) for row in rows]
         self.pad_id = arguments["processing_class"].pad_token_id
         self.remove_callback(PrinterCallback)
         self.add_callback(_Schedule(self))
@@ -52,18 +65,49 @@ class ChatTrainer(SFTTrainer):
         self.virtual_tokens = int(getattr(getattr(self.network, "active_peft_config", None), "num_virtual_tokens", 0))
         if pack_to is not None:
             check_packing(self._bare(self.network))
+        self.frozen = self._frozen()
+        self.slower = 1.0
         self._sums = [0.0, 0, 0]
         self._clock = time.monotonic()
 
     def get_train_dataloader(self) -> DataLoader[Any]:
-        """Serve the plan's batches, all passes in a row."""
-        rows: Any = self.train_dataset
+        """Serve the plan's steps, all passes in a row."""
         return DataLoader(
-            rows,
-            batch_sampler=[list(batch) for batch in self.plan.batches],
-            collate_fn=self._collate,
+            _Steps(self),
+            batch_sampler=[[step] for step in range(self.plan.steps)],
+            collate_fn=_first,
             generator=torch.Generator(),  # its draws must not move the global random state
         )
+
+    def micro_batches_of(self, step: int) -> list[dict[str, Tensor]]:
+        """Return what this worker computes of a step, counted from 0."""
+        batches = micro_batches(
+            step_rows(self.plan, step), self._lengths, self.micro_batch, self.group.rank, self.group.size
+        )
+        return [self._collate([_columns(self.rows[i]) for i in batch]) for batch in batches]
+
+    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Tensor | int | None = None) -> Tensor:
+        """Leave the gradients of one update, of all workers together, and return this worker's loss."""
+        step = self.state.global_step
+        if self.group.size > 1:
+            # Each worker's own noise, the same again after an interruption.
+            torch.manual_seed((((self.args.seed << 32) + step) * self.group.size + self.group.rank) % (1 << 63))
+        model.train()
+        learned = sum(self.rows[i].learned for batch in step_rows(self.plan, step) for i in batch)
+        total = torch.zeros((), device=self.args.device)
+        for micro_batch in inputs:
+            given = self._prepare_inputs(micro_batch)
+            loss = self.compute_loss(model, given, num_items_in_batch=learned)
+            self.accelerator.backward(loss)
+            total += loss.detach()
+        *sums, asked = self.group.sum([*self._sums, self.wish.look()])
+        self._sums = sums
+        if asked:
+            self.wish.asked = True
+        if not math.isfinite(sums[0]):
+            raise self._diverged(step + 1)
+        self.group.sum_gradients(self.network.parameters())
+        return total
 
     def compute_loss(
         self,
@@ -72,12 +116,10 @@ class ChatTrainer(SFTTrainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
-        """Return the mean loss over the learned tokens of the whole step."""
+        """Return this micro-batch's part of the mean loss over the learned tokens of the whole step."""
         total, right, learned = self._measure(model, inputs, self.smoothing)
-        now = float(total.detach())
-        if not math.isfinite(now):
-            raise diverged(self.state.global_step + 1, self.args.learning_rate)
-        self._sums = [old + new for old, new in zip(self._sums, (now, right, learned), strict=True)]
+        found = (float(total.detach()), right, learned)
+        self._sums = [old + new for old, new in zip(self._sums, found, strict=True)]
         return total / torch.as_tensor(learned if num_items_in_batch is None else num_items_in_batch).clamp(min=1)
 
     def evaluate(self, *_args: Any, **_named: Any) -> dict[str, float]:
@@ -85,7 +127,7 @@ class ChatTrainer(SFTTrainer):
         loss, accuracy = self.validation_figures()
         self.control.should_evaluate = False
         if not math.isfinite(loss):
-            raise diverged(self.state.global_step, self.args.learning_rate)
+            raise self._diverged(self.state.global_step, "validation loss")
         if not self.course.validated(self.state.global_step, loss, accuracy):
             self.control.should_training_stop = True
         return {"eval_loss": loss}
@@ -96,12 +138,13 @@ class ChatTrainer(SFTTrainer):
         self.task.note("validating")
         self.network.eval()
         sums = [0.0, 0, 0]
-        size = 2 * self.args.per_device_train_batch_size
+        size = 2 * self.micro_batch
         with torch.no_grad():
-            for start in range(0, len(self.validation), size):
+            for start in range(size * self.group.rank, len(self.validation), size * self.group.size):
                 rows = [_columns(row) for row in self.validation[start : start + size]]
                 total, right, learned = self._measure(self.network, self._prepare_inputs(collate(rows, self.pad_id)))
                 sums = [old + new for old, new in zip(sums, (float(total), right, learned), strict=True)]
+        sums = self.group.sum(sums)
         self.network.train()
         self._clock = time.monotonic()
         self.course.validate_s += self._clock - began
@@ -119,7 +162,8 @@ class ChatTrainer(SFTTrainer):
             "token_accuracy": self._sums[1] / max(1, self._sums[2]),
             "learning_rate": logs["learning_rate"],
         }
-        remark(self.task, row, self.course.best_loss)
+        self._tick()
+        remark(self.task, row, self.course)
         self.task.advance(row["tokens"] - self.plan.tokens_until(step - 1))
         self._sums = [0.0, 0, 0]
         self.control.should_log = False
@@ -128,6 +172,32 @@ class ChatTrainer(SFTTrainer):
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         """Count nothing: nobody asks, and counting walks over every parameter at every step."""
         return 0
+
+    def _clip_grad_norm(self, model: Any) -> Tensor:
+        """Scale large gradients down; what is not finite never reaches the weights."""
+        norm: Tensor = super()._clip_grad_norm(model)  # type: ignore[no-untyped-call]
+        if not math.isfinite(float(norm)):
+            raise self._diverged(self.state.global_step + 1, "gradient")
+        return norm
+
+    def _check_weights(self) -> None:
+        """Look before weights are kept: the update itself may have ruined them, and no later loss would tell."""
+        step = self.state.global_step
+        if not all(bool(torch.isfinite(p).all()) for p in self.network.parameters() if p.requires_grad):
+            raise self._diverged(step, "weights")
+        if self.course.validates and self.course.is_milestone(step):
+            return  # the validation has just shown that they work
+        self.network.eval()
+        with torch.no_grad():
+            rows = [_columns(self.rows[i]) for i in self.plan.batches[0][: self.micro_batch]]
+            total, _right, _learned = self._measure(self.network, self._prepare_inputs(self._collate(rows)))
+        self.network.train()
+        if not math.isfinite(float(total)):
+            raise self._diverged(step)
+
+    def _diverged(self, step: int, what: str = "loss") -> Exception:
+        rate = self.args.learning_rate / SLOWER**self.course.rolled_back
+        return diverged(step, rate, self.course.rolled_back, what)
 
     def _measure(self, model: Any, inputs: dict[str, Any], smoothing: float = 0.0) -> tuple[Tensor, int, int]:
         """Return the summed loss, how many tokens were guessed and how many are learned."""
@@ -142,9 +212,16 @@ class ChatTrainer(SFTTrainer):
             if not self.plain_head:
                 total, right = reference_loss(inner, given, labels, shares, smoothing)
             else:
-                hidden = backbone(inner)(**given, use_cache=False).last_hidden_state
+                hidden = self.frozen(**given) if self.frozen else backbone(inner)(**given, use_cache=False)[0]
                 total, right = head_loss(hidden, inner.get_output_embeddings().weight, labels, shares, smoothing)
         return total, int(right), learned
+
+    def _frozen(self) -> FrozenBottom | None:
+        """Return the frozen layers at the bottom where it pays to keep what leaves them."""
+        views = [i for batch in self.plan.batches for i in batch]
+        if len(views) < WORTH * len(set(views)) or not self.plain_head or self.args.neftune_noise_alpha:
+            return None
+        return keep_frozen(self._bare(self.network), int(MEMORY_SHARE * memory_free(device())))
 
     def _prompted(self, inner: Any, input_ids: Tensor, attention_mask: Tensor) -> dict[str, Tensor]:
         """Put the learned tokens of prompt tuning before each row, as PEFT does."""
@@ -173,7 +250,13 @@ class ChatTrainer(SFTTrainer):
     # What Trainer writes with torch.save, in safetensors and JSON instead.
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        self._check_weights()
         self._tick()
+        if self.group.writes:
+            self._write_checkpoint()
+        self.group.barrier()
+
+    def _write_checkpoint(self) -> None:
         state = TrainerState(
             global_step=self.state.global_step,
             epoch=self.state.epoch,
@@ -196,6 +279,7 @@ class ChatTrainer(SFTTrainer):
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if checkpoint is not None:
             checkpoints.load_optimizer(self.optimizer, self.lr_scheduler, Path(checkpoint))
+            slow_down(self.optimizer, self.lr_scheduler, self.slower)
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         if checkpoint is not None:
@@ -232,12 +316,21 @@ class _Schedule(TrainerCallback):
             raise KeyboardInterrupt
 
 
-def diverged(step: int, learning_rate: float) -> ModelError:
-    """Return the error that ends a run whose loss is no number any more."""
-    return ModelError(
-        f"Training diverged: the loss at step {step:,} is not a finite number.",
-        f"Lower learning_rate in [train], now {learning_rate:g}.",
-    )
+class _Steps(Dataset[list[dict[str, Tensor]]]):
+    """The steps of the plan, each laid out as tensors when it is its turn."""
+
+    def __init__(self, trainer: ChatTrainer) -> None:
+        self.trainer = trainer
+
+    def __len__(self) -> int:
+        return self.trainer.plan.steps
+
+    def __getitem__(self, step: int) -> list[dict[str, Tensor]]:
+        return self.trainer.micro_batches_of(step)
+
+
+def _first(steps: list[Any]) -> Any:
+    return steps[0]
 
 
 def _columns(row: Row) -> dict[str, Any]:

@@ -5,39 +5,50 @@ import json
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
 from vivace.config.train import TrainSettings
-from vivace.domain import Example, Model, Workspace
+from vivace.domain import Example, Model, Progress, Workspace
 from vivace.errors import DataError, ModelError
-from vivace.models import ChatTokenizer, fits
+from vivace.models import ChatTokenizer
 from vivace.store import read_examples
 from vivace.store.files import write_atomic
 from vivace.train.batches.curriculum import difficulties
 from vivace.train.batches.plan import Plan, make_curriculum, make_plan
 from vivace.train.batches.rows import Encoded, Row, encode_examples
-from vivace.train.course import Course, interruption
-from vivace.train.methods import check_method, learning_rate
+from vivace.train.distillation.lesson import Lesson
+from vivace.train.estimates.estimate import Estimate, estimate
+from vivace.train.methods import check_method
 from vivace.train.quiet import quiet_libraries
-
-if TYPE_CHECKING:
-    from vivace.train.averaging import Averaged
+from vivace.train.start import check_start
 
 HISTORY = "history.jsonl"
 GENERATIVE = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
 
 
-def tune(dataset: Path, base: Model, system: str, settings: TrainSettings, workspace: Workspace) -> dict[str, Any]:
+def tune(
+    dataset: Path,
+    base: Model,
+    system: str,
+    settings: TrainSettings,
+    workspace: Workspace,
+    start: Path | None = None,
+    rates: Sequence[float] = (),
+    lesson: Lesson | None = None,
+) -> dict[str, Any]:
     """Tune `base` on the dataset's train split and return the facts; `out` gets `model/` and `history.jsonl`.
 
     Checkpoints live in the scratch folder: started again there, an interrupted run ends with the same weights, bit by
     bit, as one that ran through. `model/` holds the best checkpoint by `metric_for_best_model`, or the mean of the
-    best ones.
+    best ones. `start` is the folder of a model tuned before, whose weights training goes on from; `rates` are the
+    operations per second of earlier runs, for the estimate; `lesson` is what a teacher adds to the loss.
     """
-    _check_base(base)
+    check_base(base)
     check_method(settings)
+    if start is not None:
+        check_start(start, settings)
     if settings.method == "prompt_tuning":
         workspace.progress.say("Learned tokens cannot be merged: PEFT opens the adapter, but nothing can be exported.")
     began = time.monotonic()
@@ -46,7 +57,12 @@ def tune(dataset: Path, base: Model, system: str, settings: TrainSettings, works
     with quiet_libraries():
         plan = _plan(train.rows, base, settings, workspace)
         plan_s = time.monotonic() - began - encode_s
-        facts = _train(train.rows, validation, plan, base, settings, workspace)
+        expected = estimate(train.rows, validation, plan, base, settings, rates=rates)
+        if lesson is not None:  # the teacher's time is not in it
+            expected = msgspec.structs.replace(expected, seconds=None)
+        workspace.progress.say(expected.sentence)
+        facts = _train(train.rows, validation, plan, base, settings, workspace, start, expected, lesson)
+        facts |= expected.outcome(facts)
     write_atomic(workspace.out / HISTORY, (workspace.scratch / HISTORY).read_bytes())
     return {
         **facts,
@@ -56,6 +72,21 @@ def tune(dataset: Path, base: Model, system: str, settings: TrainSettings, works
         "dropped": train.dropped,
         "seconds": {"encode": round(encode_s, 3), "plan": round(plan_s, 3), **facts["seconds"]},
     }
+
+
+def expect(
+    dataset: Path, base: Model, system: str, settings: TrainSettings, progress: Progress, rates: Sequence[float] = ()
+) -> Estimate:
+    """Return what `tune` would take, without loading the base's weights."""
+    check_base(base)
+    check_method(settings)
+    nowhere = Workspace(Path(), Path(), progress)
+    train, validation = _read(dataset, base, system, settings, nowhere)
+    # Any order has the same rows; how hard they are may take the base's weights to tell.
+    shuffled = settings.model_copy(update={"train_sampling_strategy": "shuffled"})
+    plan = _plan(train.rows, base, shuffled, nowhere)
+    with progress.task("Timing this machine"):
+        return estimate(train.rows, validation, plan, base, settings, rates=rates)
 
 
 def _plan(rows: Sequence[Row], base: Model, settings: TrainSettings, workspace: Workspace) -> Plan:
@@ -80,7 +111,7 @@ def _read(
     longest = min(settings.max_length, tokenizer.context_length)
     with workspace.progress.task("Encoding the conversations"):
         train = encode_examples(tokenizer, read_examples(dataset, "train"), system, longest)
-        held = _sample(read_examples(dataset, "validation"), settings.max_validation_examples, settings.seed)
+        held = validation_sample(read_examples(dataset, "validation"), settings)
         validation: tuple[Row, ...] = ()
         if held:
             try:
@@ -96,12 +127,14 @@ def _read(
     return train, tuple(sorted(validation, key=lambda row: len(row.ids)))
 
 
-def _sample(examples: Iterable[Example], count: int, seed: int) -> list[Example]:
-    """Return so many examples, chosen by their ids alone: datasets come sorted by source."""
-    return sorted(examples, key=lambda example: hashlib.sha256(f"{seed} {example.id}".encode()).digest())[:count]
+def validation_sample(examples: Iterable[Example], settings: TrainSettings) -> list[Example]:
+    """Return the examples that training validates on, chosen by their ids alone: datasets come sorted by source."""
+    order = sorted(examples, key=lambda item: hashlib.sha256(f"{settings.seed} {item.id}".encode()).digest())
+    return order[: settings.max_validation_examples]
 
 
-def _check_base(base: Model) -> None:
+def check_base(base: Model) -> None:
+    """Raise `ModelError` with the reason for a model that cannot be trained."""
     if base.format != "hf":
         raise ModelError(
             f"{base.name} is in format {base.format!r}; only a Hugging Face folder can be trained.",
@@ -125,97 +158,37 @@ def _train(
     base: Model,
     settings: TrainSettings,
     workspace: Workspace,
+    start: Path | None = None,
+    expected: Estimate | None = None,
+    lesson: Lesson | None = None,
 ) -> dict[str, Any]:
-    from vivace.train import adapters, averaging, checkpoints, machine, session
+    from vivace.train import machine
+    from vivace.train.recovery.attempts import run_job
+    from vivace.train.workers.job import Job
+    from vivace.train.workers.launch import is_shared, train_together
 
     on = machine.device()
     kind = machine.arithmetic(settings.dtype, on)
-    key = run_key(rows, validation, base, settings, kind)
-    began = time.monotonic()
-    fits(base)
-    with workspace.progress.task("Loading the base model"):
-        model = session.open_for_training(base, settings, kind, on)
-    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    need = machine.memory_needed(model, plan.longest_batch, adapters.depth(settings))
-    machine.check_memory(need, on, plan.longest_batch, trainable)
-    load_s = time.monotonic() - began
-
-    course = Course(
-        workspace.scratch / HISTORY,
-        patience=settings.early_stopping_patience,
-        milestones=plan.milestones(settings.eval_steps_fraction),
-        validates=bool(validation),
-        metric=settings.metric_for_best_model,
-    )
-    start = checkpoints.newest_checkpoint(workspace.scratch, key)
-    with interruption() as wish, workspace.progress.task("Training", total=plan.tokens) as task:
-        trainer = session.make_trainer(
-            model, rows, validation, plan, course, base, settings, kind, workspace.scratch, key, task, wish
-        )
-        steps = session.run(trainer, start, workspace)
-    began = time.monotonic()
-    averaged = averaging.average_best(trainer, settings.average_checkpoints)
-    if averaged is not None and settings.average_checkpoints > 1:
-        workspace.progress.say(_about_averaging(averaged, course))
-    with workspace.progress.task("Writing the model"):
-        adapters.write_model(session.bare(trainer), base, settings, workspace.out / "model")
-    return {
-        **_figures(course, plan, steps, averaged),
-        "method": settings.method,
-        "dtype": kind,
-        "device": on,
-        "trainable_parameters": trainable,
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "peak_memory_bytes": machine.peak_memory_bytes(on),
-        "learning_rate": learning_rate(settings),
-        "seconds": {
-            "load": round(load_s, 3),
-            "train": round(course.train_s, 3),
-            "validate": round(course.validate_s, 3),
-            "write": round(time.monotonic() - began, 3),
-        },
-    }
+    key = run_key(rows, validation, base, settings, kind, start)
+    if lesson is not None:
+        key = hashlib.sha256(key.encode() + msgspec.msgpack.encode(lesson, enc_hook=str)).hexdigest()
+    at_a_time = settings.per_device_train_batch_size
+    more: dict[str, Any] = {"start": start, "lesson": lesson, "estimate": expected}
+    job = Job(tuple(rows), validation, plan, base, settings, kind, on, key, at_a_time, **more)
+    return run_job(job, workspace, train_together if is_shared(settings) else None)
 
 
-def _about_averaging(averaged: "Averaged", course: Course) -> str:
-    if len(averaged.steps) == 1:
-        return f"The model is the checkpoint of step {course.best_step:,}: no mean of checkpoints is better."
-    told = ", ".join(f"{step:,}" for step in averaged.steps)
-    return (
-        f"The model is the mean of the checkpoints of steps {told}: validation loss {averaged.loss:.3f}, "
-        f"token accuracy {averaged.token_accuracy:.0%}."
-    )
-
-
-def _figures(course: Course, plan: Plan, steps: int, averaged: "Averaged | None") -> dict[str, Any]:
-    tokens = plan.tokens_until(steps)
-    figures: dict[str, Any] = {
-        "steps": steps,
-        "planned_steps": plan.steps,
-        "tokens": tokens,
-        "tokens_per_s": round(tokens / course.train_s, 1) if course.train_s else 0.0,
-        "stopped_early": course.stopped_early,
-    }
-    if course.validates:
-        figures |= {
-            "best_step": course.best_step,
-            "validation_loss_before": course.before["validation_loss"],
-            "best_validation_loss": course.best_loss,
-            "validation_token_accuracy_before": course.before["validation_token_accuracy"],
-            "best_validation_token_accuracy": course.best_accuracy,
-        }
-    if averaged is not None and len(averaged.steps) > 1:
-        figures |= {
-            "averaged_steps": list(averaged.steps),
-            "best_validation_loss": averaged.loss,
-            "best_validation_token_accuracy": averaged.token_accuracy,
-        }
-    return figures
-
-
-def run_key(rows: Sequence[Row], validation: Sequence[Row], base: Model, settings: TrainSettings, dtype: str) -> str:
+def run_key(
+    rows: Sequence[Row],
+    validation: Sequence[Row],
+    base: Model,
+    settings: TrainSettings,
+    dtype: str,
+    start: Path | None = None,
+) -> str:
     """Return what tells this run from another one in the same scratch folder."""
-    told = hashlib.sha256(settings.model_dump_json().encode())
-    told.update(f"{base.path}\n{dtype}\n".encode())
+    # Another number of workers goes on from the same checkpoints.
+    told = hashlib.sha256(settings.model_dump_json(exclude={"workers"}).encode())
+    told.update(f"{base.path}\n{dtype}\n{start or ''}".encode())
     told.update(msgspec.msgpack.encode((tuple(rows), tuple(validation))))
     return told.hexdigest()

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import load_file, save_file
 
 from tests.train.material import Watcher
@@ -201,20 +202,54 @@ def test_numbers_that_break_end_the_run_before_they_are_kept(
     assert not (tmp_path / "out" / "model").exists()
 
 
+@pytest.fixture
+def too_fast(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """From a step on, let learning rates above a limit blow up the weights, so that the next products overflow."""
+
+    def limit(rate: float, step: int) -> None:
+        plain = torch.optim.AdamW.step
+
+        def take(self: Any, closure: Any = None) -> Any:
+            done = plain(self, closure)
+            for group in self.param_groups:
+                for p in group["params"]:
+                    if group["lr"] > rate and int(self.state[p]["step"]) >= step:
+                        with torch.no_grad():
+                            p.mul_(1e36)
+            return done
+
+        monkeypatch.setattr(torch.optim.AdamW, "step", take)
+
+    return limit
+
+
 @pytest.mark.parametrize("held", [0, 16])
-def test_numbers_that_break_later_lead_back_to_the_last_checkpoint(
-    held: int, tuned: Model, tiny_model: Path, tmp_path: Path
+def test_numbers_that_break_lead_back_to_the_last_checkpoint_and_on_at_half_the_rate(
+    held: int, tuned: Model, tiny_model: Path, tmp_path: Path, too_fast: Any
 ) -> None:
     data = write_preferences(tmp_path / "data", pairs=True, train=16, held=held)
+    too_fast(3e-3, 2)
     watcher = Watcher()
-    # The first step of a warmup leaves the weights alone, the second one ruins them.
-    ruinous: dict[str, Any] = {"learning_rate": 1e30, "warmup_ratio": 1.0, "eval_steps_fraction": 0.25}
-    facts = learn(data, tuned, tiny_model, tmp_path, watcher, method="dpo", num_train_epochs=1, **ruinous)
-    assert (facts["diverged_after_step"], facts["steps"], facts["kept_step"]) == (2, 1, 0 if held else 1)
-    assert any("diverged after step 2" in text for text in watcher.said)
-    assert [row["step"] for row in history(tmp_path)] == [0, 1]
-    made, came = (load_file(str(f / "adapter_model.safetensors")) for f in (tmp_path / "out" / "model", tuned.path))
-    assert all((made[name] == came[name]).all() for name in came)
+    steady: dict[str, Any] = {"lr_scheduler_type": "constant", "warmup_ratio": 0.0, "eval_steps_fraction": 0.25}
+    steady |= {"learning_rate": 4e-3, "early_stopping_patience": 9}
+    facts = learn(data, tuned, tiny_model, tmp_path, watcher, method="dpo", num_train_epochs=1, **steady)
+    assert (facts["rolled_back"], facts["diverged_after_step"], facts["learning_rate"]) == (1, 2, 2e-3)
+    assert facts["steps"] == facts["planned_steps"]
+    assert any("diverged after step 2" in text and "0.002 in the end" in text for text in watcher.said)
+    assert [row["step"] for row in history(tmp_path)] == list(range(facts["steps"] + 1))
+    made = load_file(str(tmp_path / "out" / "model" / "adapter_model.safetensors"))
+    assert all(np.isfinite(value).all() for value in made.values())
+
+
+def test_after_two_setbacks_it_stops_and_publishes_nothing(
+    tuned: Model, tiny_model: Path, tmp_path: Path, too_fast: Any
+) -> None:
+    data = write_preferences(tmp_path / "data", pairs=True, train=16, held=0)
+    too_fast(1e-9, 3)
+    steady: dict[str, Any] = {"lr_scheduler_type": "constant", "warmup_ratio": 0.0, "learning_rate": 4e-3}
+    with pytest.raises(ModelError, match="diverged after step 3"):
+        learn(data, tuned, tiny_model, tmp_path, method="dpo", num_train_epochs=1, **steady)
+    assert not (tmp_path / "out" / "model").exists()
 
 
 def test_a_model_whose_numbers_are_broken_is_refused(pairs: Path, tiny_model: Path, tmp_path: Path) -> None:

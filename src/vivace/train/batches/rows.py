@@ -46,7 +46,7 @@ class Encoded(Struct, frozen=True):
     dropped: dict[str, int]
 
 
-class _LeftOutError(Exception):
+class LeftOutError(Exception):
     """This conversation cannot be learned from."""
 
 
@@ -69,7 +69,7 @@ def encode_examples(
             while len(row.ids) > max_length:
                 kept = without_oldest_exchange(kept)
                 row = encode_row(tokenizer, kept, example.tools)
-        except _LeftOutError as reason:
+        except LeftOutError as reason:
             dropped[str(reason)] += 1
             continue
         shortened += kept is not turns
@@ -98,7 +98,7 @@ def without_oldest_exchange(turns: Sequence[Message]) -> tuple[Message, ...]:
     first = next((i for i, turn in enumerate(turns) if turn.role not in ("system", "developer")), len(turns))
     later = next((i for i in range(first + 1, len(turns)) if turns[i].role == "user"), None)
     if later is None or not any(turn.role == "assistant" for turn in turns[later:]):
-        raise _LeftOutError(TOO_LONG)
+        raise LeftOutError(TOO_LONG)
     return (*turns[:first], *turns[later:])
 
 
@@ -113,20 +113,20 @@ def encode_row(tokenizer: ChatTokenizer, turns: Sequence[Message], tools: Sequen
         i for i, turn in enumerate(turns) if turn.role == "assistant" and (turn.weight is None or turn.weight > 0)
     ]
     if not wanted:
-        raise _LeftOutError(NO_ANSWER)
+        raise LeftOutError(NO_ANSWER)
     try:
         ids = tokenizer.encode_chat(turns, add_generation_prompt=False, tools=tools)
         spans = [_span(tokenizer, turns, i, tools, ids) for i in wanted]
     except RequestError as error:
-        raise _LeftOutError(f"{REFUSED} ({error.message})") from error
+        raise LeftOutError(f"{REFUSED} ({error.message})") from error
     labels = [IGNORED] * len(ids)
     for start, end in (span for span in spans if span is not None):
         labels[start:end] = ids[start:end]
     row = Row(ids, tuple(labels), turns=sum(turn.role not in ("system", "developer") for turn in turns))
     if all(span is None for span in spans):
-        raise _LeftOutError(UNMATCHED)
+        raise LeftOutError(UNMATCHED)
     if not row.learned:
-        raise _LeftOutError(ENDLESS)
+        raise LeftOutError(ENDLESS)
     return row
 
 

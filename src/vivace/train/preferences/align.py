@@ -21,6 +21,7 @@ from vivace.store.files import folder_digest, sync_tree, write_atomic
 from vivace.train.batches.plan import Plan, make_plan
 from vivace.train.preferences.rows import Pair, Preferences, Rated, gather_preferences
 from vivace.train.quiet import quiet_libraries
+from vivace.train.recovery.divergence import SLOWER
 
 if TYPE_CHECKING:
     from vivace.train.preferences.objective import Objective
@@ -231,12 +232,13 @@ def _write(
         else:
             shutil.copytree(tuned.path, out, dirs_exist_ok=True)
             sync_tree(out)
-    if trainer.broken_after is not None:
+    if trainer.notes["rolled_back"]:
+        rate = trainer.learning_rate * SLOWER ** trainer.notes["rolled_back"]
         workspace.progress.say(
-            f"Learning from preferences diverged after step {trainer.broken_after:,}: the weights of step "
-            f"{trainer.best_step:,} are kept. Lower learning_rate in [train.preference], now {trainer.learning_rate:g}."
+            f"Learning from preferences diverged after step {trainer.notes['broken_after']:,}: it went back to the "
+            f"checkpoint before and on with half the learning rate, {rate:g} in the end."
         )
-    elif not trainer.best_step:
+    if not trainer.best_step:
         workspace.progress.say("Learning from preferences lowered no held-out loss: the tuned model stays as it was.")
 
 
@@ -263,9 +265,10 @@ def _course(trainer: "PreferenceTrainer", plan: Plan) -> dict[str, Any]:
         "steps": trainer.step,
         "planned_steps": plan.steps,
         "kept_step": trainer.best_step,
-        "diverged_after_step": trainer.broken_after,
+        "diverged_after_step": trainer.notes["broken_after"],
+        "rolled_back": trainer.notes["rolled_back"],
         "tokens": plan.tokens_until(trainer.step),
-        "learning_rate": trainer.learning_rate,
+        "learning_rate": trainer.learning_rate * SLOWER ** trainer.notes["rolled_back"],
         "history": HISTORY,
         "validation_loss_before": losses[0] if losses else None,
         "best_validation_loss": trainer.notes["best_loss"],

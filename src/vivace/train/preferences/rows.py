@@ -1,7 +1,7 @@
 """From ratings and comparisons to answers a model can be shown, each judged once."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -55,7 +55,7 @@ class Preferences(Struct, frozen=True):
     left_out_ratings: dict[str, int] = {}
 
 
-class _Said(Struct):
+class Said(Struct):
     """One answer to one prompt, with the ratings it got: (rating, example)."""
 
     example: Example
@@ -65,11 +65,14 @@ class _Said(Struct):
     ratings: list[tuple[float, Example]] = field(default_factory=list)
 
 
+Encode = Callable[[list[Said]], tuple[dict[int, Row], dict[int, str]]]
+
+
 class _Collection:
     """Distinct answers and comparisons, in the order of the file."""
 
     def __init__(self) -> None:
-        self.said: list[_Said] = []
+        self.said: list[Said] = []
         self.comparisons: dict[tuple[int, int], list[tuple[int, Example]]] = {}
         self.left_out: Counter[str] = Counter()
         self._places: dict[tuple[int, bytes], int] = {}
@@ -98,7 +101,7 @@ class _Collection:
         key = (prompt, _text(answer))
         if key not in self._places:
             self._places[key] = len(self.said)
-            self.said.append(_Said(example, answer, prompt, talk))
+            self.said.append(Said(example, answer, prompt, talk))
         return self._places[key]
 
 
@@ -110,10 +113,18 @@ def gather_preferences(
     `pairs` are the compared answers, and rated ones that differ in their rating and share a prompt; `ratings` are the
     rated answers and both sides of the comparisons. Several opinions on one answer or pair are averaged.
     """
+    return judge_preferences(examples, min_raters, lambda said: _encode(tokenizer, said, system, max_length))
+
+
+def judge_preferences(examples: Iterable[Example], min_raters: int, encode: Encode) -> Preferences:
+    """Judge the answers of one split, as `gather_preferences` does, with rows made by `encode`.
+
+    `encode` returns the row of each answer by its place in the list, and why an answer has none.
+    """
     found = _Collection()
     for example in examples:
         found.add(example)
-    encoded, failed = _encode(tokenizer, found.said, system, max_length)
+    encoded, failed = encode(found.said)
     pairs, no_pairs = _judge_pairs(found, min_raters, failed)
     ratings, no_ratings = _judge_ratings(found, min_raters, failed)
     # Answers that could not be encoded have no place: all others move up.
@@ -251,7 +262,7 @@ def _mean(values: list[tuple[float, int]]) -> float:
 
 
 def _encode(
-    tokenizer: ChatTokenizer, said: list[_Said], system: str, max_length: int
+    tokenizer: ChatTokenizer, said: list[Said], system: str, max_length: int
 ) -> tuple[dict[int, Row], dict[int, str]]:
     """Return the rows of the answers by place, and why an answer has none; answers to one prompt see the same turns."""
     by_prompt: dict[int, list[int]] = {}
@@ -268,7 +279,7 @@ def _encode(
                 break
             try:
                 prompt = without_oldest_exchange((*prompt, said[places[0]].answer))[:-1]
-            except rows._LeftOutError as reason:
+            except rows.LeftOutError as reason:
                 longer = {place for place, row in whole.items() if len(row.ids) > max_length}
                 made |= dict.fromkeys(longer, str(reason))
                 break
@@ -277,13 +288,13 @@ def _encode(
     return dict(sorted(encoded.items())), failed
 
 
-def _encode_one(tokenizer: ChatTokenizer, prompt: Sequence[Message], said: _Said) -> Row | str:
+def _encode_one(tokenizer: ChatTokenizer, prompt: Sequence[Message], said: Said) -> Row | str:
     """Return the row of an answer, or the reason why there is none."""
     read = [msgspec.structs.replace(turn, weight=0.0) for turn in prompt]
     answer = msgspec.structs.replace(said.answer, weight=None)
     try:
         row = encode_row(tokenizer, (*read, answer), said.example.tools)
-    except rows._LeftOutError as reason:
+    except rows.LeftOutError as reason:
         return str(reason)
     # Templates without tools pass over an answer that is a call.
     return row if any(label != IGNORED and label not in tokenizer.eos_ids for label in row.labels) else UNWRITTEN

@@ -23,6 +23,7 @@ from vivace.train.course import Interruption
 from vivace.train.preferences.loss import AnswerProbabilities
 from vivace.train.preferences.objective import Objective
 from vivace.train.preferences.rows import Preferences
+from vivace.train.recovery.divergence import MAX_ROLLBACKS, SLOWER, slow_down
 
 HISTORY = "history.jsonl"
 
@@ -99,7 +100,7 @@ class PreferenceTrainer:
         self.history = scratch / HISTORY
         self.step = 0
         self.notes: dict[str, Any] = {"best_step": None, "best_loss": None, "worse_in_a_row": 0, "train_s": 0.0}
-        self.broken_after: int | None = None
+        self.notes |= {"rolled_back": 0, "broken_after": None}
 
     @property
     def best_step(self) -> int:
@@ -113,6 +114,7 @@ class PreferenceTrainer:
         if start is None:
             write_atomic(self.history, b"")
             self._validate({"step": 0, "tokens": 0})
+            self._keep()  # where the first steps break, there is a way back
         else:
             self._restore(start)
         milestones = frozenset(self.plan.milestones(self.settings.eval_steps_fraction))
@@ -130,10 +132,9 @@ class PreferenceTrainer:
                     append_line(self.history, msgspec.json.encode(row))
             except _BrokenError:
                 self._roll_back()
-                return
+                continue
             if keeps:
-                checkpoints.write_checkpoint(self.scratch, self.step, self.key, self.notes, self, {})
-                checkpoints.prune_checkpoints(self.scratch, self.notes["best_step"])
+                self._keep()
             if self.wish.asked:
                 raise KeyboardInterrupt
 
@@ -196,20 +197,27 @@ class PreferenceTrainer:
                 self.notes["worse_in_a_row"] += 1
         append_line(self.history, msgspec.json.encode(row))
 
+    def _keep(self) -> None:
+        checkpoints.write_checkpoint(self.scratch, self.step, self.key, self.notes, self, {})
+        checkpoints.prune_checkpoints(self.scratch, self.notes["best_step"])
+
     def _restore(self, start: checkpoints.Checkpoint) -> None:
         checkpoints.load_weights(self.model, start.folder)
         checkpoints.load_optimizer(self.optimizer, self.lr_scheduler, start.folder)
-        self.step, self.notes = start.step, dict(start.notes)
+        self.step, self.notes = start.step, self.notes | start.notes
         rows = [row for row in self.rows() if row["step"] <= self.step]
         write_atomic(self.history, b"".join(msgspec.json.encode(row) + b"\n" for row in rows))
 
     def _roll_back(self) -> None:
-        """Return to the last checkpoint; without one there is nothing worth keeping."""
-        self.broken_after = self.step
+        """Return to the last good checkpoint and go on with half the learning rate, twice at most."""
+        broken_after, times = self.step, self.notes["rolled_back"] + 1
         kept = checkpoints.newest_checkpoint(self.scratch, self.key)
-        if kept is None:
+        if kept is None or times > MAX_ROLLBACKS:
             raise ModelError(
-                f"Learning from preferences diverged after step {self.step:,}: the loss is not a finite number.",
+                f"Learning from preferences diverged after step {broken_after:,}: the loss is not a finite number.",
                 f"Lower learning_rate in [train.preference], now {self.learning_rate:g}.",
             )
         self._restore(kept)
+        slow_down(self.optimizer, self.lr_scheduler, SLOWER ** (times - kept.notes.get("rolled_back", 0)))
+        self.notes |= {"rolled_back": times, "broken_after": broken_after}
+        self.optimizer.zero_grad(set_to_none=True)

@@ -1,0 +1,1 @@
+"""What training does when memory runs out or numbers break."""
