@@ -38,6 +38,10 @@ class PruneSettings(Table):
     """N:M keeps N of every M weights, such as 2:4, whatever `sparsity` says."""
     weight_method: Literal["magnitude", "wanda", "sparsegpt"] = "sparsegpt"
     """How single weights are chosen; `sparsegpt` also adjusts those that stay."""
+    heal_tokens: Annotated[int, Field(ge=0)] = 20_000
+    """Training tokens with which the pruned model then learns from the whole one, by logits, all weights. 0: none."""
+    heal_learning_rate: Annotated[float, Field(gt=0)] | None = None
+    """Peak learning rate of healing. Empty: that of `[train.distill]`."""
     examples: Count = 64
     """Train conversations that importance is taken from."""
     held_out: Count = 48
@@ -52,6 +56,11 @@ class PruneSettings(Table):
             if kept >= of:
                 raise ValueError(f"pattern {self.pattern} leaves nothing out: N of every M weights stay, N below M")
         return self
+
+    @property
+    def heals(self) -> bool:
+        """Whether the pruned model is trained again; zeros among its weights would not stay."""
+        return self.heal_tokens > 0 and not self.zeroes_weights
 
     @property
     def zeroes_weights(self) -> bool:

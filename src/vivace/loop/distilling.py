@@ -113,15 +113,19 @@ def distill(project: Project, dataset: Artifact, trained: Artifact, base: Model)
         "distill",
         work,
         kind="model",
-        settings={
-            name: value
-            for name, value in table(settings).items()
-            if name == "distill" or name not in (*stages.NO_MATTER, "preference")
-        }
-        | {"system": system},
+        settings=key_of(settings) | {"system": system},
         parents=parents,
         progress=project.progress,
     )
+
+
+def key_of(settings: TrainSettings) -> dict[str, Any]:
+    """Return the settings that change what a student learns."""
+    return {
+        name: value
+        for name, value in table(settings).items()
+        if name == "distill" or name not in (*stages.NO_MATTER, "preference")
+    }
 
 
 def settings_of(project: Project) -> TrainSettings:

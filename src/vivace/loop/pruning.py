@@ -2,10 +2,14 @@
 
 from typing import Any
 
+from vivace.config.distill import DistillSettings
 from vivace.domain import Artifact, Model, Workspace
+from vivace.loop import distilling
 from vivace.loop.project import Project, table
 from vivace.store.artifacts import Outcome
 from vivace.store.files import write_atomic
+
+HEALING = ("heal_tokens", "heal_learning_rate")
 
 
 def prune(project: Project, merged: Model, dataset: Artifact) -> tuple[Model, bool]:
@@ -30,12 +34,47 @@ def prune(project: Project, merged: Model, dataset: Artifact) -> tuple[Model, bo
         "prune",
         work,
         kind="model",
-        settings=table(settings) | _reading(project),
+        settings={key: value for key, value in table(settings).items() if key not in HEALING} | _reading(project),
         parents=_parents(project, merged, dataset),
         progress=project.progress,
     )
     made = outcome.artifact
     return Model(merged.name, made.path, "hf", "fp32", artifact_id=made.id, license=merged.license), outcome.reused
+
+
+def heal(project: Project, pruned: Model, merged: Model, dataset: Artifact) -> tuple[Model, bool]:
+    """Let a pruned model learn from the whole one on the train split; tell whether that was there already."""
+    wanted = project.settings.compress.prune
+    settings = distilling.settings_of(project).model_copy(
+        update={
+            "distill": DistillSettings(
+                method="logits",
+                tuning="full",
+                layers=1.0,
+                max_tokens=wanted.heal_tokens,
+                learning_rate=wanted.heal_learning_rate or project.settings.train.distill.learning_rate,
+            )
+        }
+    )
+    system = project.settings.project.system
+
+    def work(workspace: Workspace) -> dict[str, Any]:
+        from vivace.train.distillation.distill import distill
+
+        file = dataset.path / "examples.jsonl"
+        return distill(file, pruned, merged, system, settings, workspace, project.root)
+
+    outcome = project.store.run(
+        "heal",
+        work,
+        kind="model",
+        settings=distilling.key_of(settings) | {"system": system},
+        parents=_parents(project, merged, dataset) | {"pruned": pruned.artifact_id},
+        progress=project.progress,
+    )
+    made = outcome.artifact
+    healed = Model(merged.name, made.path / "model", "hf", "fp32", artifact_id=made.id, license=merged.license)
+    return healed, outcome.reused
 
 
 def measure_sensitivity(project: Project, merged: Model, dataset: Artifact) -> Outcome:
@@ -56,8 +95,8 @@ def measure_sensitivity(project: Project, merged: Model, dataset: Artifact) -> O
         write_atomic(workspace.out / TABLE, to_json(rows))
         return {"rows": len(rows), "levers": sorted({row.lever for row in rows})}
 
-    # How much is pruned later does not change what pruning would cost.
-    amounts = ("layers", "heads", "channels", "sparsity", "pattern", "correct")
+    # How much is pruned later, and what is done about it, does not change what pruning would cost.
+    amounts = ("layers", "heads", "channels", "sparsity", "pattern", "correct", *HEALING)
     return project.store.run(
         "sensitivity",
         work,

@@ -115,6 +115,9 @@ class _Loop:
         if project.settings.compress.prune.is_on:
             models["pruned"], reused = pruning.prune(project, merged, self.result.dataset)
             self.note("prune", reused)
+            if project.settings.compress.prune.heals:
+                models["pruned"], reused = pruning.heal(project, models["pruned"], merged, self.result.dataset)
+                self.note("heal", reused)
         for name, model in models.items():
             if project.settings.compress.trim.method != "none":
                 model, reused = trimming.trim(project, model, self.result.dataset)

@@ -53,6 +53,17 @@ def test_exactly_the_answers_and_their_end_tokens_are_learned(tokenizer: ChatTok
     ]
 
 
+def test_a_call_that_the_template_writes_as_nothing_is_read_but_not_learned(tokenizer: ChatTokenizer) -> None:
+    call = Message("assistant", tool_calls=(ToolCall("c1", FunctionCall("find_order", "{}")),))
+    row = encode_row(tokenizer, (ASK, call, MORE, BYE))
+    assert learned_text(tokenizer, row.ids, row.labels) == ["You are welcome.<|im_end|>"]
+    assert row.silent == 1
+    assert encode_row(tokenizer, (ASK, TELL, MORE, BYE)).silent == 0
+    only = Example("1", (ASK, call))
+    with pytest.raises(ModelError, match="writes its answers as nothing"):
+        encode_examples(tokenizer, [only], "", 512)
+
+
 def test_the_mask_is_right_token_by_token(tokenizer: ChatTokenizer) -> None:
     row = encode_row(tokenizer, (ASK, TELL))
     prompt = tokenizer.encode_chat((ASK,))

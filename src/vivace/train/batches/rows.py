@@ -18,19 +18,22 @@ NO_ANSWER = "no assistant turn to learn"
 TOO_LONG = "the last exchange alone is longer than max_length"
 REFUSED = "the chat template refuses the turns"
 UNMATCHED = "the answers cannot be found in the rendered conversation"
+SILENT = "the template writes its answers as nothing"
 ENDLESS = "no answer is closed by an end token"
 
 
 class Row(Struct, frozen=True):
     """One conversation as the model reads it; `labels` repeats the ids to learn and holds -100 elsewhere.
 
-    `share` is how much it counts in the loss, beside the others' 1; `turns` counts all but the system's.
+    `share` is how much it counts in the loss, beside the others' 1; `turns` counts all but the system's, `silent` the
+    answers that the template writes as nothing, such as calls of tools it does not know.
     """
 
     ids: tuple[int, ...]
     labels: tuple[int, ...]
     share: float = 1.0
     turns: int = 0
+    silent: int = 0
 
     @property
     def learned(self) -> int:
@@ -107,7 +110,8 @@ def encode_row(tokenizer: ChatTokenizer, turns: Sequence[Message], tools: Sequen
 
     The ids are those of the whole conversation rendered by the model's own template. An answer is marked only where
     what serving would have shown the model before it (the earlier turns and the generation prompt) is, token by token,
-    what stands before it here; some templates rewrite earlier turns, and those turns are read but not learned.
+    what stands before it here; some templates rewrite earlier turns, and those turns are read but not learned. Nor are
+    answers that come out empty: the model would learn to say nothing.
     """
     wanted = [
         i for i, turn in enumerate(turns) if turn.role == "assistant" and (turn.weight is None or turn.weight > 0)
@@ -120,11 +124,16 @@ def encode_row(tokenizer: ChatTokenizer, turns: Sequence[Message], tools: Sequen
     except RequestError as error:
         raise LeftOutError(f"{REFUSED} ({error.message})") from error
     labels = [IGNORED] * len(ids)
-    for start, end in (span for span in spans if span is not None):
+    found = [span for span in spans if span is not None]
+    spoken = [(start, end) for start, end in found if start == end or tokenizer.decode(ids[start : end - 1]).strip()]
+    for start, end in spoken:
         labels[start:end] = ids[start:end]
-    row = Row(ids, tuple(labels), turns=sum(turn.role not in ("system", "developer") for turn in turns))
-    if all(span is None for span in spans):
+    told = sum(turn.role not in ("system", "developer") for turn in turns)
+    row = Row(ids, tuple(labels), turns=told, silent=len(found) - len(spoken))
+    if not found:
         raise LeftOutError(UNMATCHED)
+    if not spoken:
+        raise LeftOutError(SILENT)
     if not row.learned:
         raise LeftOutError(ENDLESS)
     return row
@@ -159,7 +168,7 @@ def _refuse(split: str, count: int, dropped: Counter[str], max_length: int) -> N
         raise DataError(f"The dataset has no {split} example.", "Add conversations to [data] and run `vivace data`.")
     reason = dropped.most_common(1)[0][0]
     told = f"None of the {count:,} {split} examples can be learned from: {reason}"
-    if reason in (UNMATCHED, ENDLESS):
+    if reason in (UNMATCHED, ENDLESS, SILENT):
         raise ModelError(f"{told}.", "The model's chat template does not fit training; take another base model.")
     if reason.startswith(REFUSED):
         raise ModelError(f"{told}.", "Take a base model whose template knows these roles, or change the turns.")

@@ -1,6 +1,6 @@
 """From ratings and pairs to a model that scores answers, or to the honest word that it is no better than chance.
 
-It is an encoder with a scalar head, not the tuned chatbot with one. Scoring four answers then costs about a fortieth of
+It is an encoder with a scalar head, not the tuned chatbot with one. Scoring four answers then costs about a tenth of
 what SmolLM2-135M's layers would (10.6 against 106 million weights for each token), so that reranking pays on a CPU;
 and its scores do not depend on any chatbot's tokenizer, so that they stay valid when the chatbot is trained anew.
 """
