@@ -7,7 +7,8 @@ PROJECT is a folder with `vivace.toml`. All arms see the same conversations and 
 arm's note says otherwise; each is a process of its own, and their order is reversed from block to block. Useful tokens
 are those of the conversations, padding not counted; time is that of the training loop alone.
 
-- `trl-defaults`: `SFTTrainer` with `SFTConfig()` as it is and a LoRA of rank 16 on all linear layers.
+- `trl-defaults`: `SFTTrainer` with `SFTConfig()` and a LoRA of rank 16 on all linear layers. One default is changed in
+  TRL's favor: bfloat16 only where the hardware is fast at it; `trl-as-it-is` leaves that, too.
 - `trl-tuned`: the same LoRA as Vivace's (upper half of the layers), loss on the answers only, batches of like length,
   no gradient checkpointing, float32 where the CPU is not fast at bfloat16, Vivace's learning rate and schedule.
 - `vivace`: `vivace train` with its defaults.
@@ -213,7 +214,8 @@ def _trl(arm: str, place: Path, work: Path, base: Model, system: str, chosen: ar
     set_seed(settings.seed)
     model: Any = AutoModelForCausalLM.from_pretrained(base.path, dtype="float32")
     peft: Any = LoraConfig(task_type="CAUSAL_LM", r=16, lora_alpha=32, target_modules="all-linear")
-    options: dict[str, Any] = {}
+    fast = arithmetic("auto", "cpu") == "bfloat16"
+    options: dict[str, Any] = {} if arm == "trl-as-it-is" else {"bf16": fast}
     data = Dataset.from_list([{"messages": _messages(example, system)} for example in examples])
     if tuned:
         model, peft = prepare_weights(model, base, settings), None
@@ -222,7 +224,7 @@ def _trl(arm: str, place: Path, work: Path, base: Model, system: str, chosen: ar
             "dataset_kwargs": {"skip_prepare_dataset": True},
             "per_device_train_batch_size": settings.per_device_train_batch_size,
             "gradient_checkpointing": False,
-            "bf16": arithmetic("auto", "cpu") == "bfloat16",
+            "bf16": fast,
             "max_length": None,
             "learning_rate": learning_rate(settings),
             "lr_scheduler_type": settings.lr_scheduler_type,
