@@ -122,7 +122,7 @@ def _read(
         workspace.progress.say(f"{count:,} conversations left out of training: {reason}.")
     if silent := sum(row.silent for row in train.rows):
         workspace.progress.say(
-            f"{silent:,} answers are read but not learned: the model's template writes them as nothing (calls of tools)."
+            f"{silent:,} answers are read but not learned: the chat template writes nothing of them (calls of tools)."
         )
     if train.shortened:
         workspace.progress.say(f"{train.shortened:,} conversations lost their oldest turns to fit {longest:,} tokens.")
