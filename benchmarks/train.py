@@ -228,7 +228,7 @@ def _trl(arm: str, place: Path, work: Path, base: Model, system: str, chosen: ar
             "max_length": None,
             "learning_rate": learning_rate(settings),
             "lr_scheduler_type": settings.lr_scheduler_type,
-            "warmup_ratio": settings.warmup_ratio,
+            "warmup_steps": round(settings.warmup_ratio * epochs * len(rows) / settings.per_device_train_batch_size),
             "train_sampling_strategy": "group_by_length",
             "optim": "adamw_torch_fused",
             "dataloader_pin_memory": False,
