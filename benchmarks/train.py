@@ -136,7 +136,7 @@ def _run(arm: str, place: Path, chosen: argparse.Namespace) -> dict[str, Any]:
     command += ["--epochs", str(chosen.epochs), "--curve", str(chosen.curve), "--keep", str(chosen.keep)]
     if chosen.default_epochs is not None:
         command += ["--default-epochs", str(chosen.default_epochs)]
-    subprocess.run(command, check=True)
+    subprocess.run(command, check=True, stdout=sys.stderr)  # TRL tells its figures on standard output
     found: dict[str, Any] = json.loads(out.read_text())
     return found
 
