@@ -11,6 +11,7 @@ from vivace.config.train import TrainSettings
 from vivace.domain import Model
 from vivace.errors import ConfigError, ModelError
 from vivace.models import copy_tokenizer, save_model
+from vivace.models.depth import layers_path
 from vivace.registry import nearest
 from vivace.store.files import sync_tree, write_atomic
 from vivace.train.start import load_start
@@ -81,7 +82,8 @@ def _peft_config(model: Any, settings: TrainSettings) -> Any:
             num_virtual_tokens=settings.num_virtual_tokens,
             prompt_tuning_init=PromptTuningInit.SAMPLE_VOCAB,
         )
-    pattern, count = _layer_list(model)
+    path = layers_path(model)
+    pattern, count = path.rpartition(".")[2], len(model.get_submodule(path))
     top = list(range(count - max(1, round(settings.lora_layers_fraction * count)), count))
     everywhere = len(top) == count
     if settings.method == "ia3":
@@ -121,16 +123,6 @@ def _like(part: str, paths: set[str], words: set[str]) -> str:
     """Return the hint for a name that is nowhere: the nearest one; all of them would be too many to list."""
     told = nearest(part.strip("."), sorted(paths | words))
     return told if told.startswith("Did") else nearest(part, sorted(words - {"weight", "bias"}))
-
-
-def _layer_list(model: Any) -> tuple[str, int]:
-    """Return the name of the list of layers and its length."""
-    lists = {name: len(module) for name, module in model.named_modules() if isinstance(module, nn.ModuleList)}
-    wanted = model.config.get_text_config().num_hidden_layers
-    name = next((name for name, length in lists.items() if length == wanted), None)
-    if name is None:
-        raise ModelError(f"A {type(model).__name__} has no list of layers that adapters could go into.")
-    return name.rpartition(".")[2], wanted
 
 
 def _rescaled(model: Any, pattern: str, layers: Iterable[int]) -> tuple[list[str], list[str]]:

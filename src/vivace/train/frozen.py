@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from vivace.errors import ModelError
+from vivace.models.depth import layers_path, set_layers
 from vivace.train.head_loss import backbone
 
 WORTH = 1.2
@@ -30,7 +32,8 @@ class FrozenBottom:
 
     def __init__(self, model: Any, depth: int, budget: int) -> None:
         self.body = backbone(model)
-        self.layers: Any = self.body.get_submodule(_layers_name(self.body))
+        self.path = layers_path(self.body)
+        self.layers: Any = self.body.get_submodule(self.path)
         self.depth, self.budget = depth, budget
         self.kept: dict[bytes, Tensor] = {}
         self.used = 0
@@ -80,18 +83,16 @@ class FrozenBottom:
 
     @contextmanager
     def _without_bottom(self) -> Iterator[None]:
-        name = _layers_name(self.body)
-        parent = self.body.get_submodule(name.rpartition(".")[0])
-        parent._modules[name.rpartition(".")[2]] = nn.ModuleList(self.layers[self.depth :])
+        set_layers(self.body, self.path, nn.ModuleList(self.layers[self.depth :]))
         try:
             yield
         finally:
-            parent._modules[name.rpartition(".")[2]] = self.layers
+            set_layers(self.body, self.path, self.layers)
 
 
 def first_trained_layer(model: Any) -> int:
     """Return the number of the lowest layer that has trained weights; 0 when anything below the layers is trained."""
-    name = _layers_name(backbone(model)) + "."
+    name = layers_path(backbone(model)) + "."
     lowest: int | None = None
     for full, weight in backbone(model).named_parameters():
         if not weight.requires_grad:
@@ -119,7 +120,7 @@ def keep_frozen(model: Any, budget: int) -> FrozenBottom | None:
             bottom.body.train(True)
             drawn = [bottom._compute(ids[0]) for _twice in range(2)]
         bottom.body.train(training)
-    except (AttributeError, LookupError, TypeError, ValueError):
+    except (AttributeError, LookupError, ModelError, TypeError, ValueError):
         return None
     near = 1e-5 if whole.dtype == torch.float32 else 5e-2
     if not torch.equal(*drawn):  # dropout below the first trained layer
@@ -134,14 +135,6 @@ def _mixes_layers(model: Any) -> bool:
     """Tell whether the layers differ in kind, so that leaving some out would change what the others are taken for."""
     kinds = getattr(model.config.get_text_config(), "layer_types", None)
     return kinds is not None and len(set(kinds)) > 1
-
-
-def _layers_name(body: nn.Module) -> str:
-    wanted = body.config.get_text_config().num_hidden_layers  # type: ignore[operator,union-attr]
-    for name, module in body.named_modules():
-        if isinstance(module, nn.ModuleList) and len(module) == wanted:
-            return str(name)
-    raise LookupError("no list of layers")
 
 
 def _conversations(

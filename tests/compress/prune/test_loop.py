@@ -30,13 +30,22 @@ def test_the_loop_exports_the_pruned_model_beside_the_tuned_one(tmp_path: Path, 
 
     first = compress(changes)
     assert [item.name for item in first.candidates] == ["base", "tuned-openvino-int8", "pruned-openvino-int8"]
-    assert {"prune", "compress to openvino-int8", "compress pruned to openvino-int8"} <= set(first.worked)
+    assert {"prune", "heal", "compress to openvino-int8", "compress pruned to openvino-int8"} <= set(first.worked)
     with open_project(folder, SilentProgress(), lock=False) as project:
         (made,) = project.store.artifacts("prune")
     assert {path.name for path in made.path.iterdir()} >= {"prune.json", "importance.json", "config.json"}
     assert made.facts["parameters"] < made.facts["parameters_before"]
     assert [step["step"] for step in made.facts["steps"]] == ["layers", "width"]
+    with open_project(folder, SilentProgress(), lock=False) as project:
+        (healed,) = project.store.artifacts("heal")
+    assert healed.facts["divergence_after"] < healed.facts["divergence_before"]
+    assert healed.facts["parameters"] == made.facts["parameters"]
+    assert next(item for item in first.candidates if item.name.startswith("pruned")).model.license == ""
     assert compress(changes).worked == []
+    unhealed = compress([*changes, "compress.prune.heal_tokens=0"])
+    assert unhealed.worked == ["compress pruned to openvino-int8"]
+    zeroed = compress(["compress.prune.layers=0.5", "compress.prune.sparsity=0.5", "compress.prune.examples=6"])
+    assert "heal" not in zeroed.worked  # training would fill the zeros
     off = compress([])
     assert off.worked == []
     assert [item.name for item in off.candidates] == ["base", "tuned-openvino-int8"]

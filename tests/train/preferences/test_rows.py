@@ -11,7 +11,7 @@ from tests.train.preferences.material import BAD, GOOD, answer, compared, prompt
 from vivace.domain import Example, Message
 from vivace.domain.message import FunctionCall, ToolCall
 from vivace.models import ChatTokenizer
-from vivace.train.batches.rows import IGNORED, Row
+from vivace.train.batches.rows import IGNORED, SILENT, Row
 from vivace.train.preferences import rows as reasons
 from vivace.train.preferences.rows import Preferences, gather_preferences, mismatched, raters
 
@@ -103,7 +103,7 @@ def test_a_call_that_the_template_does_not_write_is_left_out(tokenizer: ChatToke
     example = msgspec.structs.replace(rated(1, "train", GOOD, 1.0), messages=(prompt(1), call))
     found = gather(tokenizer, [example, rated(2, "train", BAD, 0.0)])
     assert [rating.good for rating in found.ratings] == [False]
-    assert found.left_out_ratings == {reasons.UNWRITTEN: 1}
+    assert found.left_out_ratings == {SILENT: 1}
 
 
 def test_both_answers_to_a_long_prompt_see_the_same_turns(tokenizer: ChatTokenizer) -> None:

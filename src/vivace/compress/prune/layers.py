@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from torch import nn
 
 from vivace.compress.prune.decoder import Decoder, open_decoder
 from vivace.compress.prune.importance import LayerNumbers, losses_without_each
 from vivace.compress.prune.sample import Batch, Sample, loss_of
 from vivace.domain import Progress, SilentProgress, Task
 from vivace.errors import ConfigError
+from vivace.models.depth import keep_layers
 from vivace.store.files import append_line, read_journal
 
 LayerMethod = Literal["loss", "angular", "influence"]
@@ -86,31 +86,6 @@ def _greedy(
     return alive, rounds
 
 
-def drop_layers(decoder: Decoder, kept: Sequence[int]) -> None:
-    """Keep these layers only; lists in the configuration with one entry a layer keep the same ones.
-
-    Raises `ConfigError` for an empty or unordered list, or one with unknown layers.
-    """
-    count = len(decoder.layers)
-    if not kept or list(kept) != sorted(set(kept)) or not set(kept) <= set(range(count)):
-        raise ConfigError(
-            f"Layers {list(kept)} cannot be kept of {count}.", f"Give numbers from 0 to {count - 1}, in order."
-        )
-    config, layers = decoder.config, list(decoder.layers)
-    for name, value in vars(config).copy().items():
-        per_layer = isinstance(value, list) and len(value) == count and not name.startswith("_")
-        if per_layer and name != "architectures" and not name.endswith("token_id"):
-            setattr(config, name, [value[layer] for layer in kept])
-    if getattr(config, "max_window_layers", None) is not None:  # layers from this number on look through a window
-        config.max_window_layers = sum(layer < config.max_window_layers for layer in kept)
-    config.num_hidden_layers = len(kept)
-    decoder.trunk.layers = nn.ModuleList(layers[layer] for layer in kept)
-    for number, layer in enumerate(decoder.layers):
-        for part in layer.modules():
-            if isinstance(getattr(part, "layer_idx", None), int):
-                vars(part)["layer_idx"] = number
-
-
 def prune_layers(
     folder: Path,
     out: Path,
@@ -142,6 +117,6 @@ def prune_layers(
         with shown.task("Choosing layers", total=max(1, count - wanted)) as task:
             numbers = None if method == "loss" else layer_numbers(decoder, sample.few)
             kept, _ = choose_layers(decoder, sample.few, wanted, method, numbers, per_round=per_round, task=task)
-    drop_layers(decoder, kept)
+    keep_layers(decoder.model, kept)
     decoder.save(folder, out)
     return kept

@@ -9,7 +9,7 @@ from vivace.compress.prune import importance
 from vivace.compress.prune.correction import narrow_with_correction
 from vivace.compress.prune.decoder import Decoder, open_decoder
 from vivace.compress.prune.importance import LayerNumbers, WidthNumbers
-from vivace.compress.prune.layers import choose_layers, drop_layers, kept_count
+from vivace.compress.prune.layers import choose_layers, kept_count
 from vivace.compress.prune.sample import Sample, loss_of, read_sample
 from vivace.compress.prune.sparsify import sparsify
 from vivace.compress.prune.walk import domain_losses
@@ -18,6 +18,7 @@ from vivace.config.prune import PruneSettings
 from vivace.domain import Model, Progress
 from vivace.errors import ConfigError, ModelError
 from vivace.models import size_bytes
+from vivace.models.depth import keep_layers
 from vivace.stats import Floats, mean_of_rows, paired_bootstrap_rows, paired_permutation_rows
 from vivace.train.quiet import quiet_libraries
 
@@ -107,7 +108,7 @@ class _Run:
         removed = [layer for layer in range(count) if layer not in kept]
         self._step(
             "layers",
-            lambda: drop_layers(decoder, kept),
+            lambda: keep_layers(decoder.model, kept),
             {"kept": kept, "removed": removed, "method": settings.layer_method, "rounds": told},
         )
 

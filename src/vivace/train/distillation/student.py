@@ -4,11 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vivace.errors import ModelError
 from vivace.models import load_causal_lm, save_model
-
-PER_LAYER = ("layer_types", "layers_block_type", "no_rope_layers", "attention_layers", "block_types")
-"""Lists in `config.json` that say something of each layer."""
+from vivace.models.depth import keep_layers
 
 
 def even_layers(count: int, share: float) -> tuple[int, ...]:
@@ -36,30 +33,6 @@ def cut_layers(model_folder: Path, keep: Sequence[int], out: Path) -> Path:
     Weights are copied, tied embeddings stay tied. Raises `ModelError` for layers that are not there, and for models
     whose layers cannot be found.
     """
-    from torch import nn
-
     model = load_causal_lm(model_folder)
-    config: Any = model.config.get_text_config()
-    count = int(config.num_hidden_layers)
-    if not keep or list(keep) != sorted(set(keep)) or not 0 <= keep[0] <= keep[-1] < count:
-        raise ModelError(f"{model_folder.name} has layers 0 to {count - 1}; {list(keep)} cannot be kept of them.")
-    owner, name = _layer_list(model, count)
-    setattr(owner, name, nn.ModuleList([getattr(owner, name)[place] for place in keep]))
-    for told in {id(found): found for found in (config, model.config)}.values():
-        for listed in PER_LAYER:
-            values = getattr(told, listed, None)
-            if isinstance(values, list) and len(values) == count:
-                setattr(told, listed, [values[place] for place in keep])
-    config.num_hidden_layers = len(keep)
+    keep_layers(model, keep)
     return save_model(model, model_folder, out)
-
-
-def _layer_list(model: Any, count: int) -> tuple[Any, str]:
-    """Return the module that owns the list of layers, and its name there."""
-    from torch import nn
-
-    for path, module in model.named_modules():
-        if isinstance(module, nn.ModuleList) and len(module) == count:
-            owner, _, name = path.rpartition(".")
-            return model.get_submodule(owner), name
-    raise ModelError(f"A {type(model).__name__} has no list of layers that some could be taken from.")

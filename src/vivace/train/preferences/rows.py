@@ -18,7 +18,6 @@ EMPTY = "the answer is empty"
 FEW_RATERS = "fewer raters than min_raters"
 TIED = "as many think well of it as think badly"
 ALONE = "rated, but nobody rated an answer to the same prompt differently"
-UNWRITTEN = "the chat template writes nothing of the answer"
 UNKNOWN = "neither a rating nor a rejected answer"
 
 
@@ -293,8 +292,6 @@ def _encode_one(tokenizer: ChatTokenizer, prompt: Sequence[Message], said: Said)
     read = [msgspec.structs.replace(turn, weight=0.0) for turn in prompt]
     answer = msgspec.structs.replace(said.answer, weight=None)
     try:
-        row = encode_row(tokenizer, (*read, answer), said.example.tools)
+        return encode_row(tokenizer, (*read, answer), said.example.tools)
     except rows.LeftOutError as reason:
         return str(reason)
-    # Templates without tools pass over an answer that is a call.
-    return row if any(label != IGNORED and label not in tokenizer.eos_ids for label in row.labels) else UNWRITTEN
