@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 TORCH := torch==2.13.0
+# Two files of tests at a time, each process with one thread.
+PARALLEL := -n 2 --dist loadfile
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
@@ -26,10 +28,10 @@ demo: setup ## Run the whole loop on the example shop: about ten minutes on two 
 	$(BIN)/vivace demo
 
 test: setup check ## Everything CI runs: check, unit, journey and docs tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
 
 quick: setup ## The quick tests: about a minute
-	$(BIN)/python -m pytest -m "not slow and not real"
+	$(BIN)/python -m pytest $(PARALLEL) -m "not slow and not real"
 
 check: setup ## Format, lint, types, import contract, spelling
 	$(BIN)/ruff format --check .

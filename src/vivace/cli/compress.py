@@ -1,15 +1,117 @@
-"""`vivace compress`: the loop up to and including `compress`."""
+"""`vivace compress`: the loop up to and including `compress`, and the search for a plan that meets goals."""
+
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vivace.cli.options import HERE, Changes, Json, ProjectDir, Quiet
 
+if TYPE_CHECKING:
+    from vivace.loop.planning import Found
+
 app = typer.Typer(add_completion=False)
+
+Budgets = Annotated[
+    list[str] | None,
+    typer.Option("--budget", metavar="LIMIT", help='Find a plan within a limit: "size<60MB", "parameters<70M".'),
+]
+Speedup = Annotated[
+    float | None, typer.Option("--speedup", metavar="TIMES", help="Find a plan that decodes so many times as fast.")
+]
+Quality = Annotated[
+    float, typer.Option("--quality", metavar="SHARE", help="Share of token F1 and ROUGE-L that a plan must keep.")
+]
+Tries = Annotated[int, typer.Option("--tries", min=1, max=20, help="Make and measure at most so many plans.")]
+Measure = Annotated[bool, typer.Option("--measure", help="Measure every step of every plan, and write compress.html.")]
 
 
 @app.command()
-def compress(project: ProjectDir = HERE, change: Changes = None, as_json: Json = False, quiet: Quiet = False) -> None:
-    """Merge and quantize the tuned model for each engine."""
-    from vivace.cli.results import print_stage
+def compress(
+    project: ProjectDir = HERE,
+    change: Changes = None,
+    budget: Budgets = None,
+    speedup: Speedup = None,
+    quality: Quality = 0.99,
+    tries: Tries = 3,
+    measure: Measure = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Prune, trim and quantize the tuned model for each engine, or find the plan that meets a goal."""
+    if budget or speedup is not None:
+        _find(project, change or [], budget or [], speedup, quality, tries, as_json=as_json, quiet=quiet)
+    elif measure:
+        _measure(project, change or [], as_json=as_json, quiet=quiet)
+    else:
+        from vivace.cli.results import print_stage
 
-    print_stage("compress", project, change or [], as_json=as_json, quiet=quiet)
+        print_stage("compress", project, change or [], as_json=as_json, quiet=quiet)
+
+
+def _find(
+    project: ProjectDir,
+    change: list[str],
+    budget: list[str],
+    speedup: float | None,
+    quality: float,
+    tries: int,
+    *,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    from vivace.cli.screen import TerminalProgress, print_json
+    from vivace.compress.plans.goals import read_goals
+    from vivace.loop.project import open_project
+    from vivace.loop.smaller import find
+
+    goals = read_goals(budget, speedup, quality)
+    with open_project(project, TerminalProgress(quiet), changes=change) as opened:
+        found, page = find(opened, goals, tries)
+    if as_json:
+        from vivace.loop.planning import as_json as told
+
+        print_json(told(found) | {"page": str(page)})
+        return
+    _print(found)
+    _point_to(page)
+
+
+def _print(found: "Found") -> None:
+    from rich.markup import escape
+
+    from vivace.cli.screen import out
+    from vivace.loop.compressed import tell
+
+    for line in tell(found.measured):
+        out.print(escape(line))
+    for number, each in enumerate(found.tries, start=1):
+        tone = "green" if each.outcome == "met" else "yellow" if each.outcome == "unproven" else "red"
+        out.print(f"[{tone}]try {number}: {escape(each.told)}[/{tone}]")
+    out.print(escape(found.ended))
+    if found.plan:
+        out.print("To make it a candidate, put this into vivace.toml and run `vivace run`:")
+        out.print(escape(found.plan))
+
+
+def _measure(project: ProjectDir, change: list[str], *, as_json: bool, quiet: bool) -> None:
+    from rich.markup import escape
+
+    from vivace.cli.screen import TerminalProgress, out, print_json
+    from vivace.loop.compressed import tell
+    from vivace.loop.project import open_project
+    from vivace.loop.smaller import measure_plans
+
+    with open_project(project, TerminalProgress(quiet), changes=change) as opened:
+        measured, page = measure_plans(opened)
+    if as_json:
+        print_json(measured)
+        return
+    for line in tell(measured):
+        out.print(escape(line))
+    _point_to(page)
+
+
+def _point_to(page: object) -> None:
+    from vivace.cli.screen import out
+
+    out.print(f"The whole report: {page}")

@@ -3,13 +3,15 @@
 from pathlib import Path
 
 from vivace.compress import onnx, openvino
+from vivace.compress.calibration import Calibration
 from vivace.compress.facts import size_facts
 from vivace.compress.merge import merge
+from vivace.config.quantize import QuantizeSettings
 from vivace.domain import Model, Progress
 from vivace.errors import ConfigError
 from vivace.registry import nearest
 
-__all__ = ["KINDS", "export", "merge", "size_facts"]
+__all__ = ["CALIBRATED", "KINDS", "export", "merge", "size_facts"]
 
 KINDS = {
     "openvino-int8": openvino.export,
@@ -20,8 +22,21 @@ KINDS = {
 }
 
 
-def export(model: Model, kind: str, out: Path, progress: Progress) -> Model:
+CALIBRATED: frozenset[str] = frozenset()
+"""The kinds that look at conversations."""
+
+
+def export(
+    model: Model,
+    kind: str,
+    out: Path,
+    progress: Progress,
+    settings: QuantizeSettings | None = None,
+    calibration: Calibration | None = None,
+) -> Model:
     """Export a Hugging Face model to the folder `out`, which appears whole or not at all.
+
+    The kinds in `CALIBRATED` look at `calibration`, if there is one.
 
     Raises `ConfigError` for an unknown kind, `ModelError` with the reason for a model that cannot be exported so.
     """

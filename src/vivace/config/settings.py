@@ -6,7 +6,9 @@ from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from vivace.config.data import DataSettings
+from vivace.config.plan import Export, PlanSettings
 from vivace.config.prune import PruneSettings
+from vivace.config.quantize import QuantizeSettings
 from vivace.config.table import Count, Fraction, Table
 from vivace.config.train import TrainSettings
 from vivace.config.trim import TrimSettings
@@ -33,10 +35,7 @@ class ModelsSettings(Table):
 class CompressSettings(Table):
     """Which exports of the tuned model become candidates."""
 
-    exports: list[Literal["openvino-int8", "openvino-int4", "openvino-fp16", "onnx-int4", "onnx-int8"]] = [
-        "openvino-int8",
-        "onnx-int4",
-    ]
+    exports: list[Export] = ["openvino-int8", "onnx-int4"]
     """Format and weights of each candidate."""
     reference: bool = False
     """Also evaluate the merged model in transformers (slow; the reference all exports are compared with)."""
@@ -44,6 +43,31 @@ class CompressSettings(Table):
     """A smaller vocabulary."""
     prune: PruneSettings = PruneSettings()
     """Leave out layers, heads, channels or single weights that the domain does not need."""
+    quantize: QuantizeSettings = QuantizeSettings()
+    """How 4-bit exports find their scales."""
+    plans: list[PlanSettings] = []
+    """Further plans, each a table [[compress.plans]]; `vivace compress --speedup 2` finds one."""
+
+    @field_validator("plans")
+    @classmethod
+    def _plans_differ(cls, plans: list[PlanSettings]) -> list[PlanSettings]:
+        names = [plan.name for plan in plans]
+        taken = sorted({name for name in names if names.count(name) > 1 or name in ("base", "tuned", "pruned")})
+        if taken:
+            raise ValueError(f"two plans cannot share a name, and base, tuned and pruned are taken ({taken[0]})")
+        return plans
+
+    @property
+    def every_plan(self) -> tuple[PlanSettings, ...]:
+        """The tuned model as it is, pruned where [compress.prune] asks for it, and the further plans."""
+        own = [PlanSettings(name="tuned", trim=self.trim)]
+        if self.prune.is_on:
+            own.append(PlanSettings(name="pruned", prune=self.prune, trim=self.trim))
+        return (*own, *self.plans)
+
+    def exports_of(self, plan: PlanSettings) -> list[Export]:
+        """Return what a plan is exported to."""
+        return self.exports if plan.exports is None else plan.exports
 
 
 class EvaluateSettings(Table):

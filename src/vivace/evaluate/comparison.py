@@ -33,7 +33,7 @@ def compare(
     references into as many tokens. Raises `DataError` unless both answered the same examples.
     """
     first, second = _opened(candidate), _opened(baseline)
-    _check_same_examples(first, second)
+    check_same_examples(first, second)
     comparisons = []
     for name in METRICS.names():
         metric: Metric = METRICS.load(name)
@@ -109,7 +109,8 @@ def _pairs(metric: Metric, first: EvaluationReport, second: EvaluationReport) ->
     return known if (counts[:, 0] == counts[:, 1]).all() else []
 
 
-def _check_same_examples(first: EvaluationReport, second: EvaluationReport) -> None:
+def check_same_examples(first: EvaluationReport, second: EvaluationReport) -> None:
+    """Raise `DataError` unless both answered the same examples with the same references."""
     sides = [{each.id: each.reference for each in report.answers} for report in (first, second)]
     names = (first.facts.candidate, second.facts.candidate)
     unequal = sorted(sides[0].keys() ^ sides[1].keys())

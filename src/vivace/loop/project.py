@@ -93,10 +93,19 @@ def recipe(settings: Settings) -> str:
 def _write_table(name: str, values: dict[str, Any], lines: list[str]) -> None:
     """Write a table's values, then the tables in it; a mapping that is no table of ours is written as one, too."""
     lines += ["", f"[{name}]"]
-    lines += [f"{_key(key)} = {_literal(value)}" for key, value in values.items() if not isinstance(value, dict)]
+    lines += [f"{_key(key)} = {inline_toml(value)}" for key, value in values.items() if not isinstance(value, dict)]
     for key, value in values.items():
         if isinstance(value, dict):
             _write_table(f"{name}.{_key(key)}", value, lines)
+
+
+def inline_toml(value: Any) -> str:
+    """Return a value as TOML on one line; what is None in a table is left out of it."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_key(k)} = {inline_toml(v)}" for k, v in value.items() if v is not None) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(inline_toml, value)) + "]"
+    return _literal(value)
 
 
 def _key(key: str) -> str:

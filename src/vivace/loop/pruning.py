@@ -3,6 +3,7 @@
 from typing import Any
 
 from vivace.config.distill import DistillSettings
+from vivace.config.prune import PruneSettings
 from vivace.domain import Artifact, Model, Workspace
 from vivace.loop import distilling
 from vivace.loop.project import Project, table
@@ -12,9 +13,8 @@ from vivace.store.files import write_atomic
 HEALING = ("heal_tokens", "heal_learning_rate")
 
 
-def prune(project: Project, merged: Model, dataset: Artifact) -> tuple[Model, bool]:
-    """Leave out of a merged model what `[compress.prune]` asks for; tell whether that was there already."""
-    settings = project.settings.compress.prune
+def prune(project: Project, merged: Model, dataset: Artifact, settings: PruneSettings) -> tuple[Model, bool]:
+    """Leave out of a merged model what is asked for; tell whether that was there already."""
 
     def work(workspace: Workspace) -> dict[str, Any]:
         from vivace.compress.prune.pruning import prune as remove
@@ -42,9 +42,10 @@ def prune(project: Project, merged: Model, dataset: Artifact) -> tuple[Model, bo
     return Model(merged.name, made.path, "hf", "fp32", artifact_id=made.id, license=merged.license), outcome.reused
 
 
-def heal(project: Project, pruned: Model, merged: Model, dataset: Artifact) -> tuple[Model, bool]:
+def heal(
+    project: Project, pruned: Model, merged: Model, dataset: Artifact, wanted: PruneSettings
+) -> tuple[Model, bool]:
     """Let a pruned model learn from the whole one on the train split; tell whether that was there already."""
-    wanted = project.settings.compress.prune
     settings = distilling.settings_of(project).model_copy(
         update={
             "distill": DistillSettings(
@@ -82,7 +83,8 @@ def measure_sensitivity(project: Project, merged: Model, dataset: Artifact) -> O
     settings = project.settings.compress.prune
 
     def work(workspace: Workspace) -> dict[str, Any]:
-        from vivace.compress.prune.sensitivity import TABLE, sensitivity, to_json
+        from vivace.compress.prune.costs import TABLE, to_json
+        from vivace.compress.prune.sensitivity import sensitivity
 
         rows = sensitivity(
             merged.path,

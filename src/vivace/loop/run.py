@@ -6,7 +6,7 @@ import msgspec
 
 from vivace.domain import Artifact, Candidate, Comparison, Model, Score, Scorecard, Verdict
 from vivace.errors import ConfigError, ReleaseRefused
-from vivace.loop import distilling, pruning, searching, stages, trainings, trimming, updating
+from vivace.loop import compressing, distilling, searching, stages, trainings, updating
 from vivace.loop.project import Project
 from vivace.store.artifacts import Outcome
 
@@ -97,35 +97,33 @@ class _Loop:
         settings = updating.settings_of(self.project, start)
         return self.keep("train", stages.train(self.project, dataset, base, settings, start.trained))
 
+    def merge(self) -> Model:
+        """Return the tuned model as one folder."""
+        result = self.result
+        assert result.base is not None
+        made = result.aligned or result.distilled or result.trained
+        assert made is not None
+        tuned = stages.tuned_model(self.project, made, result.base)
+        merged, reused = stages.merge(self.project, tuned, result.base)
+        if merged is not tuned:
+            self.note("merge", reused)
+        return merged
+
     def compress(self) -> None:
         project, base = self.project, self.result.base
         assert base is not None
-        assert self.result.trained is not None
         exported, reused = stages.export(project, base, stages.BASE_EXPORT)
         self.note(f"compress base to {stages.BASE_EXPORT}", reused)
         self.result.candidates = [stages.candidate(project, "base", exported, role="baseline")]
-        tuned = stages.tuned_model(project, self.result.aligned or self.result.distilled or self.result.trained, base)
-        merged, reused = stages.merge(project, tuned, base)
-        if merged is not tuned:
-            self.note("merge", reused)
+        merged = self.merge()
         if project.settings.compress.reference:
             self.result.candidates.append(stages.candidate(project, "tuned-transformers", merged))
         assert self.result.dataset is not None
-        models = {"tuned": merged}
-        if project.settings.compress.prune.is_on:
-            models["pruned"], reused = pruning.prune(project, merged, self.result.dataset)
-            self.note("prune", reused)
-            if project.settings.compress.prune.heals:
-                models["pruned"], reused = pruning.heal(project, models["pruned"], merged, self.result.dataset)
-                self.note("heal", reused)
-        for name, model in models.items():
-            if project.settings.compress.trim.method != "none":
-                model, reused = trimming.trim(project, model, self.result.dataset)
-                self.note("trim" if name == "tuned" else f"trim {name}", reused)
-            for kind in project.settings.compress.exports:
-                exported, reused = stages.export(project, model, kind)
-                self.note(f"compress {'' if name == 'tuned' else f'{name} '}to {kind}", reused)
-                self.result.candidates.append(stages.candidate(project, f"{name}-{kind}", exported))
+        for plan in project.settings.compress.every_plan:
+            *_, last = compressing.steps(project, plan, merged, self.result.dataset, self.note)
+            for kind in project.settings.compress.exports_of(plan):
+                made = compressing.export(project, plan, last.model, kind, self.result.dataset, self.note)
+                self.result.candidates.append(made)
 
     def evaluate(self) -> None:
         assert self.result.dataset is not None
@@ -178,19 +176,22 @@ class _Loop:
             result.refusal = str(refusal)
 
 
+def tuned(project: Project) -> tuple[Model, Artifact, compressing.Note]:
+    """Return the tuned model as one folder, the dataset, and what notes further stages; make what is not there."""
+    _check(project, "compress")
+    loop = _Loop(project)
+    loop.data()
+    loop.train()
+    assert loop.result.dataset is not None
+    return loop.merge(), loop.result.dataset, loop.note
+
+
 def run(project: Project, until: str = "release", origin: str = "") -> Result:
     """Run the stages up to `until` and return what they came to; a refused release is told in `refusal`.
 
     `origin` names the release or training run to go on from, with what is new in the data; empty: train afresh.
     """
-    if project.settings.train.method == "prompt_tuning" and until not in ("data", "train"):
-        raise ConfigError(
-            'method = "prompt_tuning" in [train] makes no model that can be exported: its learned tokens are no '
-            "weights of the base.",
-            "Take lora, dora, rslora, qlora, ia3 or full, or stop at `vivace train`.",
-        )
-    searching.check_space(project.settings.train)
-    distilling.check(project.settings.train)
+    _check(project, until)
     loop = _Loop(project, origin)
     for name in UNTIL[: UNTIL.index(until) + 1]:
         getattr(loop, name)()
@@ -199,3 +200,15 @@ def run(project: Project, until: str = "release", origin: str = "") -> Result:
 
         loop.result.report = write_report(project, loop.result)
     return loop.result
+
+
+def _check(project: Project, until: str) -> None:
+    """Raise `ConfigError` for settings of training that cannot come to what is asked for."""
+    if project.settings.train.method == "prompt_tuning" and until not in ("data", "train"):
+        raise ConfigError(
+            'method = "prompt_tuning" in [train] makes no model that can be exported: its learned tokens are no '
+            "weights of the base.",
+            "Take lora, dora, rslora, qlora, ia3 or full, or stop at `vivace train`.",
+        )
+    searching.check_space(project.settings.train)
+    distilling.check(project.settings.train)

@@ -10,7 +10,7 @@ import msgspec
 
 from vivace.config.distill import DistillSettings
 from vivace.config.train import PreferenceSettings, SearchSettings, TrainSettings
-from vivace.domain import Artifact, Candidate, Model, Scorecard, Speed, Workspace
+from vivace.domain import Artifact, Candidate, Model, Scorecard, Speed, Split, Workspace
 from vivace.loop.project import Project, recipe, table
 from vivace.store import read_examples
 from vivace.store.artifacts import Outcome
@@ -249,22 +249,39 @@ def merge(project: Project, tuned: Model, base: Model) -> tuple[Model, bool]:
     return merged, outcome.reused
 
 
-def export(project: Project, model: Model, kind: str) -> tuple[Model, bool]:
-    """Compress a model for an engine; `kind` is such as openvino-int8."""
+def export(project: Project, model: Model, kind: str, dataset: Artifact | None = None) -> tuple[Model, bool]:
+    """Compress a model for an engine; `kind` is such as openvino-int8. Some look at the dataset's conversations."""
+    from vivace.compress import CALIBRATED
+
+    chosen = project.settings.compress.quantize
+    looks = dataset is not None and kind in CALIBRATED and chosen.calibration != "none"
+    system, max_length = project.settings.project.system, project.settings.train.max_length
 
     def work(workspace: Workspace) -> dict[str, Any]:
         from vivace.compress import export as convert
         from vivace.compress import size_facts
+        from vivace.compress.calibration import read_calibration
 
-        made = convert(model, kind, workspace.out, project.progress)
-        return {"format": made.format, "weights": made.weights, **size_facts(model, made)}
+        seen = None
+        if looks and dataset is not None:
+            seen = read_calibration(dataset.path, model.path, chosen, system, max_length, project.root)
+        made = convert(model, kind, workspace.out, project.progress, chosen if looks else None, seen)
+        told = {} if seen is None else {"calibration": seen.source, "calibration_tokens": seen.tokens}
+        return {"format": made.format, "weights": made.weights, **size_facts(model, made), **told}
 
+    settings: dict[str, Any] = {"export": kind}
+    parents = {"model": model.artifact_id or project.digest(model.path)}
+    if looks and dataset is not None:
+        settings |= table(chosen) | {"system": system, "max_length": max_length}
+        domain = chosen.calibration == "domain"
+        file = project.root / chosen.calibration.removeprefix("file:")
+        parents["calibration"] = dataset.id if domain or not file.is_file() else project.digest(file)
     outcome = project.store.run(
         "compress",
         work,
         kind="model",
-        settings={"export": kind},
-        parents={"model": model.artifact_id or project.digest(model.path)},
+        settings=settings,
+        parents=parents,
         progress=project.progress,
     )
     made, facts = outcome.artifact, outcome.artifact.facts
@@ -289,21 +306,23 @@ def candidate(project: Project, name: str, model: Model, *, role: str = "candida
     return Candidate(name=name, engine=default_engine(model.format), model=model, chain=project.chain, role=role)
 
 
-def evaluate(project: Project, item: Candidate, dataset: Artifact) -> Outcome:
-    """Answer the held-out examples and score the answers."""
+def evaluate(project: Project, item: Candidate, dataset: Artifact, split: Split = "test") -> Outcome:
+    """Answer the held-out examples and score the answers; what chooses among plans looks at the split validation."""
     settings = project.settings.evaluate
 
     def work(workspace: Workspace) -> dict[str, Any]:
         from vivace.evaluate import evaluate as examine
 
-        examples = list(read_examples(dataset.path / "examples.jsonl", "test"))[: settings.max_examples]
+        examples = list(read_examples(dataset.path / "examples.jsonl", split))[: settings.max_examples]
         return examine(item, examples, settings, workspace, threads=project.settings.serve.threads)
 
     return project.store.run(
         "evaluate",
         work,
         kind="report",
-        settings=table(settings) | {"chain": item.chain, "engine": item.engine},
+        settings=table(settings)
+        | {"chain": item.chain, "engine": item.engine}
+        | ({} if split == "test" else {"split": split}),
         parents={"dataset": dataset.id, "model": item.model.artifact_id or project.digest(item.model.path)},
         progress=project.progress,
     )

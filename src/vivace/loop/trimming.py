@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from vivace.chain.system import with_system
+from vivace.config.trim import TrimSettings
 from vivace.domain import Artifact, Example, Model, Workspace
 from vivace.errors import RequestError
 from vivace.loop.project import Project, table
@@ -49,9 +50,8 @@ def held_out_texts(dataset: Path) -> Iterator[str]:
             yield from (message.content for message in example.messages if message.content)
 
 
-def trim(project: Project, model: Model, dataset: Artifact) -> tuple[Model, bool]:
+def trim(project: Project, model: Model, dataset: Artifact, settings: TrimSettings) -> tuple[Model, bool]:
     """Return the model with a smaller vocabulary, and whether it was there already."""
-    settings = project.settings.compress.trim
     system = project.settings.project.system
 
     def work(workspace: Workspace) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """The domain's conversations as batches, and the loss on their answers."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vivace.compress.calibration import shuffled
 from vivace.compress.prune.decoder import Decoder
 from vivace.config.prune import PruneSettings
 from vivace.domain import Example
@@ -83,11 +83,6 @@ def read_sample(dataset: Path, folder: Path, system: str, settings: PruneSetting
         "held_out_tokens": sum(row.learned for row in others),
     }
     return Sample(make_batches(rows), make_batches(rows[: settings.layer_examples]), make_batches(others), facts)
-
-
-def shuffled(examples: Any, seed: int) -> list[Example]:
-    """Return examples in an order that depends on their ids and the seed alone: datasets come sorted by source."""
-    return sorted(examples, key=lambda example: hashlib.sha256(f"{seed} {example.id}".encode()).digest())
 
 
 def _rows(tokenizer: ChatTokenizer, examples: Sequence[Example], system: str, longest: int) -> tuple[Row, ...]:

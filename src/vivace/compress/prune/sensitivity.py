@@ -4,10 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
-from msgspec import Struct
-
 from vivace.compress.prune import importance
+from vivace.compress.prune.costs import Sensitivity
 from vivace.compress.prune.decoder import Decoder, Shape, open_decoder
 from vivace.compress.prune.layers import choose_layers, kept_count
 from vivace.compress.prune.pruning import change
@@ -21,27 +19,8 @@ from vivace.errors import ConfigError
 from vivace.stats import Floats
 from vivace.train.quiet import quiet_libraries
 
-TABLE = "sensitivity.json"
 SHARES = (0.9, 0.75, 0.5)
 SPARSITIES = ("0.5", "2:4", "0.7")
-
-
-class Sensitivity(Struct, frozen=True):
-    """One lever at one amount, everything else untouched.
-
-    `amount` is the share kept (layers, heads, channels) or of zeros (weights). `saved` is the share of the model's
-    parameters that go; zeros stay written out and save none. `interval` is paired, at 95 %, of `loss_change`.
-    """
-
-    lever: str
-    amount: float
-    detail: str
-    loss: float
-    loss_change: float
-    interval: tuple[float, float]
-    p_value: float
-    parameters: int
-    saved: float
 
 
 def sensitivity(
@@ -71,11 +50,6 @@ def sensitivity(
         del decoder
         _weights(folder, sample, chosen, sparsities, table, shown)
     return table.rows
-
-
-def to_json(rows: Sequence[Sensitivity]) -> bytes:
-    """Return the table as JSON."""
-    return msgspec.json.format(msgspec.json.encode(rows), indent=1)
 
 
 class _Table:

@@ -1,0 +1,30 @@
+"""From a project to its compressed models, measured: every plan it names, or the one that meets goals."""
+
+from pathlib import Path
+
+from vivace.compress.plans.goals import Goals
+from vivace.loop import compress_page, compressed, planning
+from vivace.loop.compressed import Measured
+from vivace.loop.planning import Found
+from vivace.loop.project import Project
+from vivace.loop.run import tuned
+
+
+def find(project: Project, goals: Goals, tries: int = planning.TRIES) -> tuple[Found, Path]:
+    """Find a plan for the tuned model, training it first where that is not done; return it and the report's page."""
+    merged, dataset, note = tuned(project)
+    found = planning.find_plan(project, merged, dataset, goals, note, tries)
+    return found, compress_page.write_page(project.root, found.measured, found)
+
+
+def measure_plans(project: Project) -> tuple[Measured, Path]:
+    """Measure every step of every plan of the project beside the tuned model; return it and the report's page."""
+    merged, dataset, note = tuned(project)
+    settings = project.settings.compress
+    items = [compressed.reference_of(project, merged, note)]
+    for plan in settings.every_plan:
+        for kind in settings.exports_of(plan):
+            items += compressed.measurable(project, plan, kind, merged, dataset, note)
+    measured, outcome = compressed.measure(project, items, dataset, planning.SPLIT)
+    note("measure the steps", outcome.reused)
+    return measured, compress_page.write_page(project.root, measured)
