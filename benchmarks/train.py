@@ -47,6 +47,9 @@ def main() -> None:
     parser.add_argument("--curve", type=int, default=0, help="examine the held-out loss of TRL every so many steps")
     parser.add_argument("--target", action="store_true", help="time to the loss that TRL's tuned arm ends with")
     parser.add_argument("--keep", type=float, default=0.34, help="share of the conversations Vivace selects (--target)")
+    parser.add_argument(
+        "--found", action="append", default=[], metavar="NAME=VALUE", help="what a search found, for an arm of its own"
+    )
     parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if chosen.child:
@@ -106,11 +109,14 @@ def _target(chosen: argparse.Namespace, place: Path) -> dict[str, Any]:
     target = full["curve"][-1]["loss"]
     ours = _run("vivace-selected", place, chosen)
     all_data = _run("vivace", place, chosen)
+    runs = {"trl-tuned": full, "vivace": all_data, "vivace-selected": ours}
+    if chosen.found:
+        runs["vivace-searched"] = _run("vivace-searched", place, chosen)
     reached = {
         name: next((point["seconds"] for point in run["curve"] if point["loss"] <= target), None)
-        for name, run in (("trl-tuned", full), ("vivace", all_data), ("vivace-selected", ours))
+        for name, run in runs.items()
     }
-    return {"target": target, "seconds": reached, "curves": [full["curve"], all_data["curve"], ours["curve"]]}
+    return {"target": target, "seconds": reached, "curves": {name: run["curve"] for name, run in runs.items()}}
 
 
 def _ratio(ours: Sequence[dict[str, Any]], theirs: Sequence[dict[str, Any]]) -> dict[str, float]:
@@ -134,6 +140,7 @@ def _run(arm: str, place: Path, chosen: argparse.Namespace) -> dict[str, Any]:
     out = place / "result.json"
     command = [sys.executable, "-m", "benchmarks.train", str(chosen.project), "--child", arm, str(place), str(out)]
     command += ["--epochs", str(chosen.epochs), "--curve", str(chosen.curve), "--keep", str(chosen.keep)]
+    command += [part for pair in chosen.found for part in ("--found", pair)]
     if chosen.default_epochs is not None:
         command += ["--default-epochs", str(chosen.default_epochs)]
     subprocess.run(command, check=True, stdout=sys.stderr)  # TRL tells its figures on standard output
@@ -154,7 +161,9 @@ def _child(arm: str, place: Path, chosen: argparse.Namespace) -> dict[str, Any]:
 def _vivace(arm: str, place: Path, work: Path, base: Model, system: str, chosen: argparse.Namespace) -> dict[str, Any]:
     from vivace.train import tune
 
-    settings = TrainSettings(max_tokens=None, num_train_epochs=chosen.epochs, max_validation_examples=chosen.held_out)
+    found = dict(pair.split("=", 1) for pair in chosen.found) if arm == "vivace-searched" else {}
+    fixed = {"max_tokens": None, "num_train_epochs": chosen.epochs, "max_validation_examples": chosen.held_out}
+    settings = TrainSettings.model_validate(fixed | found)
     workspace = Workspace(work / "out", work / "scratch", SilentProgress())
     for path in (workspace.out, workspace.scratch):
         path.mkdir()
@@ -289,19 +298,22 @@ class _Clock:
     def examine(self) -> None:
         """Note the held-out loss now."""
         model = self.trainer.model
-        self.losses = losses_of(model, self.base, self.place, self.system)
+        sums = losses_of(model, self.base, self.place, self.system)
+        self.losses = [loss / tokens for loss, tokens in sums]
         model.train()
-        self.curve.append({"seconds": round(self.seconds, 1), "loss": float(np.mean(self.losses))})
+        per_token = sum(loss for loss, _ in sums) / sum(tokens for _, tokens in sums)  # as Vivace's own history
+        self.curve.append({"seconds": round(self.seconds, 1), "loss": per_token})
 
 
 def _held_out(base: Model, adapter: Path, place: Path, system: str) -> list[float]:
     from vivace.models import load_with_adapter
 
-    return losses_of(load_with_adapter(adapter, base.path), base, place, system)
+    sums = losses_of(load_with_adapter(adapter, base.path), base, place, system)
+    return [loss / tokens for loss, tokens in sums]
 
 
-def losses_of(model: Any, base: Model, place: Path, system: str) -> list[float]:
-    """Return the mean loss on the answers of each held-out conversation, in nats per token."""
+def losses_of(model: Any, base: Model, place: Path, system: str) -> list[tuple[float, int]]:
+    """Return the summed loss on the answers of each held-out conversation, in nats, and their tokens."""
     import torch
 
     from vivace.models import ChatTokenizer
@@ -315,7 +327,8 @@ def losses_of(model: Any, base: Model, place: Path, system: str) -> list[float]:
         for row in rows:
             logits = model(input_ids=torch.tensor([row.ids]), use_cache=False).logits[0, :-1]
             labels = torch.tensor(row.labels[1:])
-            found.append(float(torch.nn.functional.cross_entropy(logits, labels, ignore_index=-100)))
+            loss = torch.nn.functional.cross_entropy(logits, labels, ignore_index=-100, reduction="sum")
+            found.append((float(loss), int((labels != -100).sum())))
     return found
 
 

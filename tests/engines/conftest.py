@@ -24,7 +24,12 @@ def tiny_onnx(tiny_hf: Model, tmp_path_factory: pytest.TempPathFactory) -> Model
     return export(tiny_hf, "onnx-int8", tmp_path_factory.mktemp("exports") / "onnx", SilentProgress())
 
 
-@pytest.fixture(params=["tiny_hf", "tiny_openvino", "tiny_onnx"])
+@pytest.fixture(scope="session")
+def tiny_gguf(tiny_hf: Model, tmp_path_factory: pytest.TempPathFactory) -> Model:
+    return export(tiny_hf, "gguf-f16", tmp_path_factory.mktemp("exports") / "gguf", SilentProgress())
+
+
+@pytest.fixture(params=["tiny_hf", "tiny_openvino", "tiny_onnx", "tiny_gguf"])
 def any_model(request: pytest.FixtureRequest) -> Model:
     """The same model for each real engine in turn."""
     model = request.getfixturevalue(request.param)

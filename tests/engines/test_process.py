@@ -7,6 +7,7 @@ import subprocess
 import sys
 from contextlib import aclosing
 from pathlib import Path
+from typing import Any, cast
 
 import psutil
 import pytest
@@ -310,16 +311,17 @@ def test_unknown_engines_options_and_formats_are_named(tmp_path: Path) -> None:
 
 
 def test_each_format_has_its_engine() -> None:
-    formats = ("openvino", "onnx", "hf", "adapter", "echo")
+    formats = ("openvino", "onnx", "gguf", "hf", "adapter", "echo")
     assert [default_engine(each) for each in formats] == [
         "openvino",
         "onnxruntime",
+        "llamacpp",
         "transformers",
         "transformers",
         "echo",
     ]
-    with pytest.raises(EngineError, match="'gguf'"):
-        default_engine("gguf")
+    with pytest.raises(EngineError, match="'clay'"):
+        default_engine(cast(Any, "clay"))
 
 
 @given(st.text())

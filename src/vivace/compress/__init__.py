@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from vivace.compress import onnx, openvino
+from vivace.compress import compressed_tensors, gguf, onnx, openvino
 from vivace.compress.calibration import Calibration
 from vivace.compress.facts import size_facts
 from vivace.compress.merge import merge
@@ -19,10 +19,12 @@ KINDS = {
     "openvino-fp16": openvino.export,
     "onnx-int4": onnx.export,
     "onnx-int8": onnx.export,
+    **dict.fromkeys(gguf.KINDS, gguf.export),
+    **dict.fromkeys(compressed_tensors.SCHEMES, compressed_tensors.export),
 }
-
-
-CALIBRATED: frozenset[str] = frozenset()
+CALIBRATED = frozenset(
+    {"openvino-int4", "onnx-int4", "gguf-q6_k", "gguf-q4_k_m", "gguf-q4_0", "compressed-w8a8", "compressed-w4a16"}
+)
 """The kinds that look at conversations."""
 
 
@@ -42,4 +44,4 @@ def export(
     """
     if kind not in KINDS:
         raise ConfigError(f"There is no export {kind!r}.", nearest(kind, list(KINDS)))
-    return KINDS[kind](model, kind, out, progress)
+    return KINDS[kind](model, kind, out, progress, settings, calibration)

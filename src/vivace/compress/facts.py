@@ -3,7 +3,7 @@
 from vivace.domain import Model
 from vivace.models import describe, size_bytes
 
-_WEIGHT_FILES = (".safetensors", ".bin", ".xml", ".onnx", ".data")
+_WEIGHT_FILES = (".safetensors", ".bin", ".xml", ".onnx", ".data", ".gguf")
 
 
 def size_facts(source: Model, exported: Model) -> dict[str, int | float]:

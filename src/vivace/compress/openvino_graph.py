@@ -10,13 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from vivace.compress.quantize.weights import Note, Plan, compress_int4, int4_share, read_plan
 from vivace.compress.support import check_traced
 from vivace.errors import ModelError, VivaceError
 
 INPUTS = ("input_ids", "attention_mask", "position_ids")
-INT4_GROUP_SIZE = 32
-# 4 bits everywhere cost a model of this size 6-20 % perplexity; the most sensitive weights stay int8.
-INT4_RATIO = 0.7
 
 
 class CacheShape(NamedTuple):
@@ -166,8 +164,8 @@ def _start_empty(graph: Any) -> None:
             node.set_arguments([op.broadcast(zero, op.concat([batch, rest], axis=0))])
 
 
-def compress(graph: Any, weights: str) -> Any:
-    """Return the graph with its weights in int8, int4 or fp16, without looking at data."""
+def compress(graph: Any, weights: str, plan: Plan, note: Note) -> Any:
+    """Return the graph with its weights in int8, int4 as planned, or fp16."""
     if weights == "fp16":
         _halve_weights(graph)
         return graph
@@ -175,9 +173,7 @@ def compress(graph: Any, weights: str) -> Any:
 
     if weights == "int8":
         return nncf.compress_weights(graph, mode=nncf.CompressWeightsMode.INT8_ASYM)
-    return nncf.compress_weights(
-        graph, mode=nncf.CompressWeightsMode.INT4_ASYM, group_size=INT4_GROUP_SIZE, ratio=INT4_RATIO
-    )
+    return compress_int4(graph, plan, note)
 
 
 def _halve_weights(graph: Any) -> None:
@@ -198,27 +194,27 @@ def _halve_weights(graph: Any) -> None:
     graph.validate_nodes_and_infer_types()
 
 
-def export(source: Path, out: Path, weights: str) -> Iterator[str]:
-    """Write the graph of the model in `source` into `out`, yielding the name of each phase when it is done."""
+def export(source: Path, out: Path, weights: str, plan: Plan, note: Note) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Write the graph of the model in `source` into `out`, yielding each phase when it is done, with its facts."""
     import openvino as ov
 
     from vivace.models import load_causal_lm
 
     model = load_causal_lm(source)
     check_traced(source, model.config.to_dict())
-    yield "load"
+    yield "load", {}
     graph = convert(model)
     make_stateful(graph)
     graph.set_rt_info("8.0", ["runtime_options", "ACTIVATIONS_SCALE_FACTOR"])  # for devices that compute in fp16
-    yield "convert"
-    graph = compress(graph, weights)
-    yield "compress"
+    yield "convert", {}
+    graph = compress(graph, weights, plan, note)
+    yield "compress", {"int4_share": int4_share(graph)}
     ov.save_model(graph, out / "openvino_model.xml", compress_to_fp16=False)
-    yield "save"
+    yield "save", {}
 
 
 def main(arguments: list[str]) -> int:
-    """Export `SOURCE OUT WEIGHTS`; a JSON line on stdout tells of each phase, or of the failure."""
+    """Export `SOURCE OUT WEIGHTS PLAN`; JSON lines on stdout tell of steps, of each phase done, or of the failure."""
     # The parent reads stdout; the libraries' own bars and notes go where complaints go.
     report = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
@@ -226,12 +222,15 @@ def main(arguments: list[str]) -> int:
     def tell(**facts: Any) -> None:
         print(json.dumps(facts), file=report, flush=True)
 
+    def note(step: str, share: float) -> None:
+        tell(step=step, share=share)
+
     source, out, weights = Path(arguments[0]), Path(arguments[1]), arguments[2]
     started = time.monotonic()
     try:
-        for phase in export(source, out, weights):
+        for phase, facts in export(source, out, weights, read_plan(Path(arguments[3]).read_bytes()), note):
             peak_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-            tell(done=phase, seconds=time.monotonic() - started, peak_bytes=peak_bytes)
+            tell(done=phase, seconds=time.monotonic() - started, peak_bytes=peak_bytes, **facts)
             started = time.monotonic()
     except VivaceError as error:
         tell(error=error.message, hint=error.hint)

@@ -8,7 +8,22 @@ from vivace.config.prune import PruneSettings
 from vivace.config.table import Table
 from vivace.config.trim import TrimSettings
 
-Export = Literal["openvino-int8", "openvino-int4", "openvino-fp16", "onnx-int4", "onnx-int8"]
+Export = Literal[
+    "openvino-int8",
+    "openvino-int4",
+    "openvino-fp16",
+    "onnx-int4",
+    "onnx-int8",
+    "gguf-f16",
+    "gguf-q8_0",
+    "gguf-q6_k",
+    "gguf-q4_k_m",
+    "gguf-q4_0",
+    "compressed-w8a8",
+    "compressed-w4a16",
+]
+FOR_GPU_SERVERS: frozenset[Export] = frozenset({"compressed-w8a8", "compressed-w4a16"})
+"""Exports that other servers serve from a GPU: they are made, and are no candidates here."""
 
 
 class PlanSettings(Table):

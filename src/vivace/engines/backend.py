@@ -15,6 +15,7 @@ ENGINES = Registry(
         "transformers": "vivace.engines.transformers:TransformersBackend",
         "openvino": "vivace.engines.openvino:OpenVinoBackend",
         "onnxruntime": "vivace.engines.onnxruntime:OnnxRuntimeBackend",
+        "llamacpp": "vivace.engines.llamacpp:LlamaCppBackend",
     },
 )
 
@@ -23,6 +24,7 @@ _DEFAULTS: Mapping[ModelFormat, str] = {
     "adapter": "transformers",
     "openvino": "openvino",
     "onnx": "onnxruntime",
+    "gguf": "llamacpp",
     "echo": "echo",
 }
 

@@ -125,6 +125,11 @@ def open_tokenizer(model: Model) -> Tokenizer:
             return ChatTokenizer.open(folder)
     if model.format == "echo":
         return ByteTokenizer(int(echo_options(model.path).get("context_length", 4096)))
+    if model.format == "gguf" and model.path.is_file():
+        raise ModelError(
+            f"{model.path} has no tokenizer beside it that Vivace reads.",
+            "Name it in models.base, where a GGUF file is converted, or serve a folder that `vivace compress` exported.",
+        )
     return ChatTokenizer.open(model.path)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
-from vivace.config.plan import PlanSettings
+from vivace.config.plan import FOR_GPU_SERVERS, Export, PlanSettings
 from vivace.domain import Artifact, Candidate, Model
 from vivace.loop import pruning, stages, trimming
 from vivace.loop.project import Project
@@ -38,10 +38,15 @@ def steps(project: Project, plan: PlanSettings, merged: Model, dataset: Artifact
     return made
 
 
-def export(project: Project, plan: PlanSettings, model: Model, kind: str, dataset: Artifact, note: Note) -> Candidate:
-    """Export a plan's model and put it on its engine."""
+def export(
+    project: Project, plan: PlanSettings, model: Model, kind: Export, dataset: Artifact, note: Note
+) -> Candidate | None:
+    """Export a plan's model and put it on its engine; None for what only other servers serve."""
     exported, reused = stages.export(project, model, kind, dataset)
     note(f"compress {'' if plan.name == 'tuned' else f'{plan.name} '}to {kind}", reused)
+    if kind in FOR_GPU_SERVERS:
+        project.progress.say(f"{plan.name}-{kind} is for servers with a GPU, and no candidate here: {exported.path}")
+        return None
     return stages.candidate(project, f"{plan.name}-{kind}", exported)
 
 

@@ -18,7 +18,7 @@ from vivace.compress.plans.forecast import (
 )
 from vivace.compress.plans.goals import Goals
 from vivace.compress.prune.costs import read_costs
-from vivace.config.plan import Export, PlanSettings
+from vivace.config.plan import FOR_GPU_SERVERS, Export, PlanSettings
 from vivace.config.prune import PruneSettings
 from vivace.config.settings import CompressSettings
 from vivace.config.trim import TrimSettings
@@ -166,14 +166,14 @@ def _check(project: Project, dataset: Artifact) -> None:
             f"{count} validation conversations are too few to choose a plan by.",
             "Raise validation_fraction in [data], or add conversations.",
         )
-    if not project.settings.compress.exports:
-        raise ConfigError("exports in [compress] is empty.", 'Name one, such as "openvino-int8".')
+    if not set(project.settings.compress.exports) - FOR_GPU_SERVERS:
+        raise ConfigError("exports in [compress] names none that runs here.", 'Name one, such as "openvino-int8".')
 
 
 def _start(project: Project, merged: Model, dataset: Artifact, note: compressing.Note) -> list[Measurable]:
     """Return the tuned model as it was, and in the weights of each export: what the search starts from."""
     ways = [compressed.reference_of(project, merged, note)]
-    for kind in project.settings.compress.exports:
+    for kind in (kind for kind in project.settings.compress.exports if kind not in FOR_GPU_SERVERS):
         ways += compressed.measurable(project, PlanSettings(name="tuned"), kind, merged, dataset, note)
     return ways
 

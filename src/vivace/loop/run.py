@@ -123,7 +123,8 @@ class _Loop:
             *_, last = compressing.steps(project, plan, merged, self.result.dataset, self.note)
             for kind in project.settings.compress.exports_of(plan):
                 made = compressing.export(project, plan, last.model, kind, self.result.dataset, self.note)
-                self.result.candidates.append(made)
+                if made is not None:
+                    self.result.candidates.append(made)
 
     def evaluate(self) -> None:
         assert self.result.dataset is not None

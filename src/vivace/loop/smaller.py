@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from vivace.compress.plans.goals import Goals
+from vivace.config.plan import FOR_GPU_SERVERS
 from vivace.loop import compress_page, compressed, planning
 from vivace.loop.compressed import Measured
 from vivace.loop.planning import Found
@@ -23,7 +24,7 @@ def measure_plans(project: Project) -> tuple[Measured, Path]:
     settings = project.settings.compress
     items = [compressed.reference_of(project, merged, note)]
     for plan in settings.every_plan:
-        for kind in settings.exports_of(plan):
+        for kind in (kind for kind in settings.exports_of(plan) if kind not in FOR_GPU_SERVERS):
             items += compressed.measurable(project, plan, kind, merged, dataset, note)
     measured, outcome = compressed.measure(project, items, dataset, planning.SPLIT)
     note("measure the steps", outcome.reused)

@@ -254,7 +254,8 @@ def export(project: Project, model: Model, kind: str, dataset: Artifact | None =
     from vivace.compress import CALIBRATED
 
     chosen = project.settings.compress.quantize
-    looks = dataset is not None and kind in CALIBRATED and chosen.calibration != "none"
+    shaped = dataset is not None and kind in CALIBRATED
+    looks = shaped and chosen.calibration != "none"
     system, max_length = project.settings.project.system, project.settings.train.max_length
 
     def work(workspace: Workspace) -> dict[str, Any]:
@@ -265,14 +266,16 @@ def export(project: Project, model: Model, kind: str, dataset: Artifact | None =
         seen = None
         if looks and dataset is not None:
             seen = read_calibration(dataset.path, model.path, chosen, system, max_length, project.root)
-        made = convert(model, kind, workspace.out, project.progress, chosen if looks else None, seen)
+        made = convert(model, kind, workspace.out, project.progress, chosen if shaped else None, seen)
         told = {} if seen is None else {"calibration": seen.source, "calibration_tokens": seen.tokens}
         return {"format": made.format, "weights": made.weights, **size_facts(model, made), **told}
 
     settings: dict[str, Any] = {"export": kind}
     parents = {"model": model.artifact_id or project.digest(model.path)}
+    if shaped:
+        settings |= table(chosen)
     if looks and dataset is not None:
-        settings |= table(chosen) | {"system": system, "max_length": max_length}
+        settings |= {"system": system, "max_length": max_length}
         domain = chosen.calibration == "domain"
         file = project.root / chosen.calibration.removeprefix("file:")
         parents["calibration"] = dataset.id if domain or not file.is_file() else project.digest(file)

@@ -72,9 +72,12 @@ def identify(folder: Path) -> Model:
     name = manifest.name if manifest else folder.name
     license_name = (manifest.license if manifest else "") or _license(folder)
     if model_format == "gguf":
-        only = _only_gguf(folder)
+        only = only_gguf(folder)
         header = read_header(only)
-        return Model(name, only, "gguf", header.weights, license=license_name or _gguf_license(header.metadata))
+        # With tokenizer and configuration beside it, the folder is what an engine opens; else the file is all there is.
+        whole = (folder / "tokenizer.json").is_file() and (folder / "config.json").is_file()
+        place = folder if whole else only
+        return Model(name, place, "gguf", header.weights, license=license_name or _gguf_license(header.metadata))
     parent = _adapter_parent(folder) if model_format == "adapter" else None
     return Model(name, folder, model_format, _weights(folder, model_format), base=parent, license=license_name)
 
@@ -84,7 +87,7 @@ def describe(folder: Path) -> Description:
     model = identify(folder)
     manifest = read_manifest(folder)
     if model.format == "gguf":
-        header = read_header(model.path)
+        header = read_header(only_gguf(model.path))
         architecture, length = header.architecture, int(header.setting("context_length") or 0)
         parameters = sum(tensor.elements for tensor in header.tensors) or None
     else:
@@ -169,7 +172,21 @@ def _weights(folder: Path, model_format: ModelFormat) -> str:
         return _ir_weights(folder / "openvino_model.xml")
     if model_format == "onnx":
         return _onnx_weights(folder)
-    return _safetensors_size(folder)[2]
+    return _packed_weights(folder) or _safetensors_size(folder)[2]
+
+
+def _packed_weights(folder: Path) -> str:
+    """Return the scheme of a compressed-tensors folder, such as w4a16: it packs several weights into one number."""
+    path = folder / "config.json"
+    told = read_json(path).get("quantization_config") if path.is_file() else None
+    if not isinstance(told, dict) or told.get("quant_method") != "compressed-tensors":
+        return ""
+    groups = told.get("config_groups")
+    group = next(iter(groups.values()), None) if isinstance(groups, dict) else None
+    if not isinstance(group, dict) or not isinstance(group.get("weights"), dict):
+        return "compressed"
+    activations = group.get("input_activations")
+    return f"w{group['weights'].get('num_bits')}a{activations.get('num_bits') if isinstance(activations, dict) else 16}"
 
 
 def _safetensors_size(folder: Path) -> tuple[int, int, str]:
@@ -234,7 +251,10 @@ def _adapter_parent(folder: Path) -> Path | None:
     return parent.absolute() if parent is not None and parent.is_dir() else None
 
 
-def _only_gguf(folder: Path) -> Path:
+def only_gguf(folder: Path) -> Path:
+    """Return the one GGUF file of a folder, or the file itself; raises `ModelError` where there are several."""
+    if folder.is_file():
+        return folder
     found = sorted(folder.glob("*.gguf"))
     if len(found) > 1:
         raise ModelError(f"{folder} holds {len(found)} GGUF files.", f"Name one, such as {found[0]}.")

@@ -8,7 +8,7 @@ from vivace.domain import Model, Progress, SilentProgress
 from vivace.errors import ModelError
 from vivace.models import catalog
 from vivace.models.cache import Manifest, cache_root, cached, is_whole
-from vivace.models.identify import check_data_only, identify
+from vivace.models.identify import check_data_only, identify, only_gguf
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
 
@@ -61,7 +61,7 @@ def is_cached(entry: catalog.Entry, *, cache: Path | None = None) -> bool:
 def _local(folder: Path, cache: Path | None, progress: Progress) -> Model:
     model = identify(folder)
     if model.format == "gguf":
-        return _gguf(model.path, cache, progress)
+        return _gguf(only_gguf(model.path), cache, progress)
     check_data_only(folder)
     return model
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from tests.compress.prune.material import make_model, write_dataset
-from vivace.compress.prune.pruning import prune
 from vivace.compress.prune.costs import Sensitivity, to_json
+from vivace.compress.prune.pruning import prune
 from vivace.compress.prune.sensitivity import sensitivity
 from vivace.config.prune import PruneSettings
 from vivace.domain import Model, SilentProgress

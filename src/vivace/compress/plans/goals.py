@@ -14,8 +14,8 @@ _FACTORS = {"": 1, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12}
 class Goals(Struct, frozen=True):
     """Limits that a plan keeps; None: no limit.
 
-    `speedup` (0: none is asked for) is of the decoding of the tuned model's first export, at the same load in the same run. `quality` is the
-    share of the uncompressed model's token F1 and ROUGE-L that must be kept.
+    `speedup` (0: none is asked for) is of the decoding of the tuned model's first export, side by side in one run.
+    `quality` is the share of the uncompressed model's token F1 and ROUGE-L that must be kept.
     """
 
     max_size_bytes: int | None = None

@@ -1,0 +1,1 @@
+"""Four bits whose scales are fitted to what the model will read."""
