@@ -23,7 +23,7 @@ COMMANDS = {
     "demo": "Run the loop on the example shop's support conversations.",
     "data": "Read, clean and split the conversations.",
     "train": "Tune the base model on the dataset.",
-    "compress": "Merge and quantize the tuned model for each engine.",
+    "compress": "Prune, trim and quantize the tuned model, or find the plan that meets a goal.",
     "evaluate": "Score every candidate on the held-out examples.",
     "bench": "Measure every candidate's speed.",
     "release": "List and show releases.",

@@ -128,7 +128,7 @@ def open_tokenizer(model: Model) -> Tokenizer:
     if model.format == "gguf" and model.path.is_file():
         raise ModelError(
             f"{model.path} has no tokenizer beside it that Vivace reads.",
-            "Name it in models.base, where a GGUF file is converted, or serve a folder that `vivace compress` exported.",
+            "Name it in models.base: there a GGUF file is converted.",
         )
     return ChatTokenizer.open(model.path)
 

@@ -80,64 +80,92 @@ def find_plan(
     """Look for the plan that loses least and meets the goals, making and measuring at most `tries` of them.
 
     Sensitivity decides what is made first, on conversations of the validation split, which the release's gate does not
-    look at. A speed that turns out otherwise than foreseen corrects what comes next. Raises `ConfigError` where nothing
-    within reach could meet the goals.
+    look at. A speed that turns out otherwise than foreseen corrects what comes next. Raises `ConfigError` for a project
+    with too few such conversations.
     """
     _check(project, dataset)
-    outcome = pruning.measure_sensitivity(project, merged, dataset)
-    note("sensitivity", outcome.reused)
-    sensitivities = read_costs(outcome.artifact.path)
-    weights = read_weights(merged.path)
-    start = _start(project, merged, dataset, note)
-    anchored, _outcome = compressed.measure(project, start, dataset, SPLIT)
-    anchors = _anchors(project, start, anchored, dataset)
-    fixed_share = FIXED_SHARE
-    made: list[Try] = []
-    ways: list[Measurable] = list(start)
-    ended, report = "", None
-    while sum(each.draft.changes for each in made) < tries:
-        if made and made[-1].outcome in ("met", "unproven"):
-            ended = "The goals are met."
+    search = _Search(project, merged, dataset, goals, note)
+    while sum(each.draft.changes for each in search.made) < tries:
+        best = search.next()
+        if best is None or search.judge(best) in ("met", "unproven"):
             break
-        known = {each.draft for each in made}
-        drafts = forecast(weights, sensitivities, anchors, fixed_share=fixed_share)
-        wanted = [each for each in drafts if meets(each, goals) and each.draft not in known]
-        harmed = [each.foreseen.loss for each in made if each.outcome == "breaks"]
+    return search.found()
+
+
+class _Search:
+    """What is known so far: what was made, what it came to, and what is foreseen from that."""
+
+    def __init__(
+        self, project: Project, merged: Model, dataset: Artifact, goals: Goals, note: compressing.Note
+    ) -> None:
+        self.project, self.merged, self.dataset, self.goals, self.note = project, merged, dataset, goals, note
+        outcome = pruning.measure_sensitivity(project, merged, dataset)
+        note("sensitivity", outcome.reused)
+        self.costs = read_costs(outcome.artifact.path)
+        self.weights = read_weights(merged.path)
+        self.ways = _start(project, merged, dataset, note)
+        self.measured, self.report = self._measure("the exports")
+        self.anchors = _anchors(project, self.ways, self.measured, dataset)
+        self.fixed_share = FIXED_SHARE
+        self.made: list[Try] = []
+        self.ended = ""
+
+    def next(self) -> Forecast | None:
+        """Return what is made next: of the drafts that meet the goals the one that is foreseen to lose least."""
+        drafts = forecast(self.weights, self.costs, self.anchors, fixed_share=self.fixed_share)
+        known = {each.draft for each in self.made}
+        wanted = [each for each in drafts if meets(each, self.goals) and each.draft not in known]
         if not wanted:
-            ended = _out_of_reach(drafts, goals)
-            break
+            self.ended = _out_of_reach(drafts, self.goals)
+            return None
+        harmed = [each.foreseen.loss for each in self.made if each.outcome == "breaks"]
         if harmed and wanted[0].loss >= max(harmed):
-            wanted = _otherwise(wanted, made)
-            if not wanted:
-                ended = "Every other mix is foreseen to lose more than those that broke."
-                break
-        best = wanted[0]
-        if not best.draft.changes:
-            made.append(_judged(best, anchored, f"tuned-{best.draft.export}", goals))
-            continue
-        project.progress.say(
-            f"Trying {best.draft.told}: foreseen {best.size_bytes / 1e6:,.0f} MB, {best.speedup:.1f}x, "
-            f"{best.loss:+.2f} nats before healing."
-        )
-        plan = plan_of(best.draft, f"try-{len(made) + 1}", project.settings.compress)
-        ways += compressed.measurable(project, plan, best.draft.export, merged, dataset, note)
-        measured, found = compressed.measure(project, ways, dataset, SPLIT)
-        note(f"measure try {len(made) + 1}", found.reused)
-        anchored, report = measured, found.artifact
-        made.append(_judged(best, measured, ways[-1].candidate.name, goals))
-        project.progress.say(made[-1].told)
-        gained = made[-1].row.pace.decode_ratio.value
-        fixed_share = correct(fixed_share, best.speedup, max(0.01, gained))
-    chosen = next((number for number, each in enumerate(made) if each.outcome in ("met", "unproven")), None)
-    plan_text = ""
-    if chosen is not None:
-        ended = "The goals are met."
-        if made[chosen].draft.changes:
-            plan_text = plan_toml(plan_of(made[chosen].draft, "small", project.settings.compress))
-        else:
-            ended = f"The tuned model meets the goals as {made[chosen].draft.export}, with nothing taken from it."
-    ended = ended or f"None of {len(made)} tries met the goals."
-    return Found(goals, tuple(made), anchored, chosen, ended, plan_text, report)
+            wanted = _otherwise(wanted, self.made)
+        if not wanted:
+            self.ended = "Every other mix is foreseen to lose more than those that broke."
+            return None
+        return wanted[0]
+
+    def judge(self, best: Forecast) -> Outcome:
+        """Make and measure a draft, where it changes anything, and return what came of it."""
+        name = f"tuned-{best.draft.export}"
+        if best.draft.changes:
+            self.project.progress.say(
+                f"Trying {best.draft.told}: foreseen {best.size_bytes / 1e6:,.0f} MB, {best.speedup:.1f}x, "
+                f"{best.loss:+.2f} nats before healing."
+            )
+            plan = plan_of(best.draft, f"try-{len(self.made) + 1}", self.project.settings.compress)
+            kind = best.draft.export
+            self.ways += compressed.measurable(self.project, plan, kind, self.merged, self.dataset, self.note)
+            self.measured, self.report = self._measure(f"try {len(self.made) + 1}")
+            name = self.ways[-1].candidate.name
+        tried = _judged(best, self.measured, name, self.goals)
+        self.made.append(tried)
+        self.project.progress.say(tried.told)
+        if best.draft.changes:
+            # What the export alone brings was measured; only what the levers bring is foreseen.
+            anchor = next(each for each in self.anchors if each.export == best.draft.export)
+            bare = self.anchors[0].token_s / anchor.token_s
+            gained = max(0.01, tried.row.pace.decode_ratio.value)
+            self.fixed_share = correct(self.fixed_share, best.speedup / bare, gained / bare)
+        return tried.outcome
+
+    def found(self) -> Found:
+        """Return what the search came to."""
+        chosen = next((place for place, each in enumerate(self.made) if each.outcome in ("met", "unproven")), None)
+        ended, plan = self.ended or f"None of {len(self.made)} tries met the goals.", ""
+        if chosen is not None:
+            draft = self.made[chosen].draft
+            ended = f"The tuned model meets the goals as {draft.export}, with nothing taken from it."
+            if draft.changes:
+                ended = "The goals are met."
+                plan = plan_toml(plan_of(draft, "small", self.project.settings.compress))
+        return Found(self.goals, tuple(self.made), self.measured, chosen, ended, plan, self.report)
+
+    def _measure(self, what: str) -> tuple[Measured, Artifact]:
+        measured, outcome = compressed.measure(self.project, self.ways, self.dataset, SPLIT)
+        self.note(f"measure {what}", outcome.reused)
+        return measured, outcome.artifact
 
 
 def plan_of(draft: Draft, name: str, settings: CompressSettings) -> PlanSettings:

@@ -10,16 +10,13 @@ import openvino
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
-from typer.testing import CliRunner
 
-from tests.journeys.shop import make_project
-from vivace.cli.main import app
+from tests.journeys.shop import make_project, vivace
 from vivace.compress import export
 from vivace.compress.plans.goals import Goals, read_goals
 from vivace.config.prune import PruneSettings
 from vivace.config.settings import CompressSettings, EvaluateSettings
 from vivace.domain import Candidate, Model, Objective, Scorecard, SilentProgress, Workspace
-from vivace.errors import ConfigError
 from vivace.evaluate import evaluate, load_report
 from vivace.evaluate.probe import general_probe
 from vivace.evaluate.retention import retention
@@ -27,7 +24,7 @@ from vivace.loop import planning
 from vivace.loop.project import open_project
 from vivace.loop.run import run
 from vivace.loop.smaller import find, measure_plans
-from vivace.models import identify
+from vivace.models import identify, load_causal_lm, save_model
 from vivace.release import judge
 
 pytestmark = pytest.mark.slow
@@ -60,7 +57,8 @@ def test_a_plan_is_found_and_every_step_of_it_is_measured(shop: Path) -> None:
     assert [row.step for row in found.measured.rows][:2] == ["tuned", "quantize"]
     reference = found.measured.rows[0]
     assert all(kept.change == 0 for kept in reference.domain.whole)
-    assert reference.pace.decode_ratio.value == pytest.approx(1.0)
+    assert found.measured.today == "tuned-openvino-int8"
+    assert found.measured.rows[1].pace.decode_ratio.value == pytest.approx(1.0)  # speed is compared with what is served
     (made,) = found.tries
     assert made.row.name == found.measured.rows[-1].name
     assert again.measured == found.measured  # nothing is measured twice
@@ -103,16 +101,42 @@ def test_a_found_plan_can_be_put_into_the_file(shop: Path, tmp_path: Path) -> No
     assert {"prune half", "heal half", "trim half", "compress half to openvino-int8"} <= set(result.worked)
 
 
-def test_a_slice_whose_layer_is_destroyed_is_flagged(shop: Path) -> None:
-    """Pruning everything but one layer, unhealed, must not pass for harmless: the rows say what broke."""
-    plan = '[{name = "ruined", prune = {layers = 0.01, heal_tokens = 0, examples = 6}}]'
+def test_every_plan_of_the_file_is_measured(shop: Path) -> None:
+    plan = '[{name = "thin", prune = {layers = 0.5, heal_tokens = 0, examples = 6}}]'
     with open_project(shop, SilentProgress(), changes=[*CHANGES, f"compress.plans={plan}"]) as project:
-        measured, _page = measure_plans(project)
-    ruined = next(row for row in measured.rows if row.plan == "ruined")
-    bits = ruined.domain.of("bits_per_byte")
-    assert bits is not None
-    assert bits.change > 0
-    assert not bits.as_good()
+        measured, page = measure_plans(project)
+    thin = next(row for row in measured.rows if row.plan == "thin" and row.step == "prune")
+    assert thin.parameters < measured.rows[0].parameters
+    assert thin.size_bytes < next(row for row in measured.rows if row.step == "quantize").size_bytes
+    assert "thin-prune-openvino-int8" in page.read_text()
+
+
+@pytest.mark.real
+def test_a_slice_whose_layer_is_destroyed_is_flagged(real_model: Path, tmp_path: Path) -> None:
+    """One of the first layers writes nothing any more: what the model could is gone, and the slices say so."""
+    model = load_causal_lm(real_model)
+    with torch.no_grad():
+        model.model.layers[1].mlp.down_proj.weight.zero_()
+        model.model.layers[1].self_attn.o_proj.weight.zero_()
+    save_model(model, real_model, tmp_path / "destroyed-model")
+    export(identify(real_model), "openvino-int8", tmp_path / "whole", SilentProgress())
+    export(identify(tmp_path / "destroyed-model"), "openvino-int8", tmp_path / "destroyed", SilentProgress())
+    settings = EvaluateSettings(max_tokens=24, resamples=999)
+    examine(tmp_path, "whole", settings)
+    examine(tmp_path, "destroyed", settings)
+    found = retention(load_report(tmp_path / "destroyed-out"), load_report(tmp_path / "whole-out"), settings)
+    assert {part.field for part in found.broken} >= {"intent"}
+    assert retention(load_report(tmp_path / "whole-out"), load_report(tmp_path / "whole-out"), settings).broken == ()
+
+
+def examine(place: Path, name: str, settings: EvaluateSettings) -> Scorecard:
+    """Ask the export in `place / name` the general questions."""
+    item = Candidate(name=name, engine="openvino", model=Model(name, place / name, "openvino", "int8"))
+    workspace = Workspace(place / f"{name}-out", place / f"{name}-scratch", SilentProgress())
+    for folder in (workspace.out, workspace.scratch):
+        folder.mkdir()
+    evaluate(item, general_probe(), settings, workspace)
+    return Scorecard(item, 1, load_report(workspace.out).scores, ())
 
 
 @pytest.mark.real
@@ -122,15 +146,7 @@ def test_a_quantizer_with_a_wrong_scale_fails_the_gate(real_model: Path, tmp_pat
     shutil.copytree(tmp_path / "right", tmp_path / "wrong")
     spoil_scales(tmp_path / "wrong" / "openvino_model.xml")
     settings = EvaluateSettings(max_examples=24, max_tokens=24, resamples=400)
-    cards = []
-    for name in ("right", "wrong"):
-        model = Model(name, tmp_path / name, "openvino", "int8")
-        item = Candidate(name=name, engine="openvino", model=model)
-        workspace = Workspace(tmp_path / f"{name}-out", tmp_path / f"{name}-scratch", SilentProgress())
-        for folder in (workspace.out, workspace.scratch):
-            folder.mkdir()
-        evaluate(item, general_probe(), settings, workspace)
-        cards.append(Scorecard(item, 1, load_report(workspace.out).scores, ()))
+    cards = [examine(tmp_path, name, settings) for name in ("right", "wrong")]
     objective = Objective(service_level="none", max_degradation=0.05, must_beat_base=False)
     right, wrong = judge(cards, objective)
     assert right.accepted
@@ -163,14 +179,13 @@ def spoil_scales(path: Path) -> None:
 
 
 def test_the_command_tells_goals_it_cannot_read(shop: Path) -> None:
-    told = CliRunner().invoke(app, ["compress", str(shop), "--budget", "size<small"])
-    assert told.exit_code != 0
-    assert isinstance(told.exception, ConfigError | SystemExit)
+    told = vivace("compress", str(shop), "--budget", "size<small", check=False)
+    assert told.returncode != 0
+    assert "size<60MB" in told.stderr
 
 
 def test_the_command_measures_and_prints_json(shop: Path) -> None:
-    command = ["compress", str(shop), "--measure", "--json", "--quiet"]
-    told = CliRunner().invoke(app, [*command, *(part for change in CHANGES for part in ("--set", change))])
-    assert told.exit_code == 0, told.output
+    sets = [part for change in CHANGES for part in ("--set", change)]
+    told = vivace("compress", str(shop), "--measure", "--json", "--quiet", *sets)
     rows: list[dict[str, Any]] = json.loads(told.stdout)["rows"]
     assert [row["step"] for row in rows] == ["tuned", "quantize"]
