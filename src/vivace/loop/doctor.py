@@ -91,6 +91,8 @@ def _packages() -> list[Finding]:
         ("Serving", SERVE_PACKAGES, 'pip install "vivace"'),
         ("Data", DATA_PACKAGES, 'pip install "vivace[loop]"'),
         ("Training and evaluation", LOOP_PACKAGES, 'pip install "vivace[loop]"'),
+        ("GGUF files", ("xllamacpp", "gguf"), 'pip install "vivace[loop]"'),
+        ("Exports for GPU servers", ("llmcompressor",), 'pip install "vivace[vllm]"'),
     ):
         missing = [name for name in names if find_spec(name) is None]
         if missing:
