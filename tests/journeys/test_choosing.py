@@ -75,7 +75,9 @@ def test_the_model_that_knows_the_domain_is_recommended_and_nothing_is_done_twic
     assert again["measured"] == found["measured"]
     shown = vivace("models", "compare", *names, "-p", str(project), "--quiet", "--examples", "12").stdout
     assert "Recommended: " in shown
-    assert "Rule: half the time for an answer is worth 5% more bits per byte." in shown
+    # Both are as large; where a busy machine makes the worse one look slower, too, it is left behind without a rule.
+    rules = ("Rule: half the time for an answer is worth 5% more bits per byte.", "It is the only one left.")
+    assert any(rule in shown for rule in rules)
     assert "huge is left out" in shown
     assert "training may change their order" in shown
 
