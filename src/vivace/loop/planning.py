@@ -234,8 +234,10 @@ def _judged(best: Forecast, measured: Measured, name: str, goals: Goals) -> Try:
         allowed = (1 - goals.quality) * kept.reference
         if kept.share < goals.quality or kept.interval.high < -allowed:
             outcome = "breaks"
-        elif outcome == "met" and not kept.as_good(max(allowed, 1e-9)):
+        elif outcome == "met" and not (kept.reference and kept.as_good(max(allowed, 1e-9))):
             outcome = "unproven"
+        if not kept.reference:
+            reasons.append(f"the tuned model's own {name.replace('_', ' ')} is 0, so that there is nothing to lose")
     for part in row.domain.broken:
         reasons.append(f"{part.field} {part.value} breaks")
         outcome = "breaks"
