@@ -74,7 +74,7 @@ def _fit(model: Model, out: Path, calibration: Calibration, layers: int, place: 
 
         run_module(
             "vivace.compress.quantize.layerwise",
-            [str(model.path), str(out), str(rows), "fit"],
+            [str(model.path), str(out), str(rows)],
             what=f"Fitting {model.name} to {calibration.source}",
             on_line=on_line,
         )

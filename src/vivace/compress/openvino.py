@@ -19,7 +19,7 @@ from vivace.store.files import guard_disk
 
 # Share of each phase in the time of an export, measured with SmolLM2-135M: int8 on two cores takes 17 s.
 _SHARES = {"load": 0.45, "convert": 0.35, "compress": 0.15, "save": 0.05}
-# With 64 conversations to look at, int4 takes minutes.
+# With conversations to look at, int4 takes minutes.
 _CALIBRATED_SHARES = {"load": 0.05, "convert": 0.05, "compress": 0.88, "save": 0.02}
 # NNCF otherwise compiles one small graph per weight; plain numpy is 3.5x faster and gives the same integers.
 _ENVIRONMENT = {"NNCF_DISABLE_OPTIMIZED_COMPRESSION": "1"}

@@ -13,11 +13,11 @@ from torch.nn import Linear
 
 from tests.compress.numbers import Floats, OpenVinoModel, log_softmax
 from tests.compress.prune.material import load, make_model
+from tests.compress.quantize.divergence import divergence
 from tests.tiny import VOCAB_SIZE
 from vivace.compress import openvino
 from vivace.compress.calibration import Calibration
 from vivace.compress.openvino_graph import convert, make_stateful
-from vivace.compress.quantize.divergence import divergence
 from vivace.compress.quantize.rounding import rounded
 from vivace.compress.quantize.weights import Feeds, Plan, compress_int4, int4_share, read_plan
 from vivace.config.quantize import QuantizeSettings
@@ -26,7 +26,6 @@ from vivace.store.files import folder_digest
 
 pytestmark = pytest.mark.slow
 
-LOUD, LOUDER = 7, 50.0
 Rows = tuple[tuple[int, ...], ...]
 
 
@@ -34,19 +33,6 @@ Rows = tuple[tuple[int, ...], ...]
 def rows() -> Rows:
     random = np.random.default_rng(11)
     return tuple(tuple(random.integers(3, VOCAB_SIZE, length).tolist()) for length in (12, 30, 45, 20, 33, 17, 26, 40))
-
-
-@pytest.fixture(scope="module")
-def loud(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small Llama, one input channel of whose matrices is fifty times louder than the others."""
-    folder = make_model(tmp_path_factory.mktemp("loud") / "model", tiny_model, "llama", hidden_size=64)
-    model = load(folder)
-    with torch.no_grad():
-        for layer in model.model.layers:
-            for norm in (layer.input_layernorm, layer.post_attention_layernorm):
-                norm.weight[LOUD] = LOUDER
-    model.save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -101,12 +101,11 @@ def forecast(
     anchors: Sequence[Anchor],
     *,
     fixed_share: float = FIXED_SHARE,
-    healed_share: float = 0.0,
 ) -> list[Forecast]:
     """Return what every mix is foreseen to come to, the least loss first.
 
     A token's time is taken to follow the parameters that are read for it, but for `fixed_share`; losses of levers are
-    added up, and `healed_share` of them is taken back.
+    added up.
     """
     curves = {lever: _curve(sensitivities, lever) for lever in ("layers", "channels")}
     made = []
@@ -117,7 +116,7 @@ def forecast(
             parameters = _parameters(weights, kept_layers, channels, keep)
             share = _read(weights, kept_layers, channels, keep) / _read(weights, 1, 1, 1)
             seconds = anchor.token_s * (fixed_share + (1 - fixed_share) * share)
-            loss = (_at(curves["layers"], layers) + _at(curves["channels"], channels)) * (1 - healed_share)
+            loss = _at(curves["layers"], layers) + _at(curves["channels"], channels)
             made.append(
                 Forecast(
                     Draft(layers, channels, keep, anchor.export),

@@ -1,11 +1,11 @@
-"""Make a Hugging Face folder that rounds well to four bits, by some texts; run as a program it does one folder."""
+"""Make a Hugging Face folder that rounds to four bits without loss, by some texts; run as a program it does one."""
 
 import json
 import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,69 +13,40 @@ from torch import Tensor
 from vivace.compress.prune.decoder import Decoder, open_decoder, set_weight
 from vivace.compress.prune.sample import Batch, make_batches
 from vivace.compress.prune.walk import Walk, inputs_of
-from vivace.compress.quantize.rescaling import Reading, rescale_layer
 from vivace.compress.quantize.rounding import fitted
 from vivace.errors import ModelError, VivaceError
 from vivace.train.batches.rows import Row
 
-Way = Literal["rescale", "fit", "rescale_fit"]
 
+def fit(folder: Path, out: Path, rows: Sequence[Sequence[int]], told: Callable[[int, int], None] | None = None) -> None:
+    """Write the model in `folder` to `out` with matrices that symmetric int4 in blocks of 32 holds without loss.
 
-def rescale(
-    folder: Path, out: Path, rows: Sequence[Sequence[int]], told: Callable[[int, int], None] | None = None
-) -> dict[str, Any]:
-    """Write the model in `folder` to `out` with scales moved between its matrices; it answers as before.
-
-    `rows` are token ids of texts that it shall be rounded for. Return the exponent chosen for each place.
+    `rows` are token ids of the texts that it shall answer well. Layer after layer, each by what the fitted ones before
+    it write; embeddings and output layer stay as they are. `told` hears how many layers of how many are done.
     """
-    return prepare(folder, out, rows, "rescale", told)
-
-
-def fit(
-    folder: Path, out: Path, rows: Sequence[Sequence[int]], told: Callable[[int, int], None] | None = None
-) -> dict[str, Any]:
-    """Write the model in `folder` to `out` with matrices that symmetric int4 in blocks of 32 holds without loss."""
-    return prepare(folder, out, rows, "fit", told)
-
-
-def prepare(
-    folder: Path,
-    out: Path,
-    rows: Sequence[Sequence[int]],
-    way: Way,
-    told: Callable[[int, int], None] | None = None,
-) -> dict[str, Any]:
-    """Go through the layers one after the other; embeddings and output layer stay as they are."""
     decoder = open_decoder(folder)
     batches = make_batches([Row(tuple(ids), tuple(ids)) for ids in rows])
     walks = [Walk(decoder, batch) for batch in batches]
     states = [walk.start for walk in walks]
-    exponents = []
     with torch.no_grad():
         for layer in range(len(decoder.layers)):
-            if way != "fit":
-                exponents.append(rescale_layer(decoder, layer, _read(decoder, walks, states, layer)))
-            if way != "rescale":
-                _fit_layer(decoder, layer, _read(decoder, walks, states, layer))
+            _fit_layer(decoder, layer, _read(decoder, walks, states, layer))
             states = [walk.step(layer, hidden) for walk, hidden in zip(walks, states, strict=True)]
             if told is not None:
                 told(layer + 1, len(decoder.layers))
     decoder.save(folder, out)
-    return {"exponents": exponents} if exponents else {}
 
 
-def _fit_layer(decoder: Decoder, layer: int, read: dict[str, Reading]) -> None:
+def _fit_layer(decoder: Decoder, layer: int, grams: dict[str, Tensor]) -> None:
     for name, linear in decoder.linears(layer).items():
-        set_weight(linear, fitted(linear.weight, read[name].gram))
+        set_weight(linear, fitted(linear.weight, grams[name]))
 
 
-def _read(decoder: Decoder, walks: Sequence[Walk], states: Sequence[Tensor], layer: int) -> dict[str, Reading]:
-    """Return what each matrix of a layer reads; those that read the same share it."""
+def _read(decoder: Decoder, walks: Sequence[Walk], states: Sequence[Tensor], layer: int) -> dict[str, Tensor]:
+    """Return X^T X [in, in] of what each matrix of a layer reads; those that read the same share it."""
     linears = decoder.linears(layer)
     grams: dict[str, Tensor] = {}
-    sizes: dict[str, Tensor] = {}
     shared: dict[str, str] = {}
-    tokens = 0
 
     def collecting(batch: Batch) -> Callable[[str, Tensor], None]:
         last: list[Any] = [None, ""]
@@ -87,35 +58,27 @@ def _read(decoder: Decoder, walks: Sequence[Walk], states: Sequence[Tensor], lay
             last[:] = [given, name]
             seen = given[batch.real]
             grams.setdefault(name, torch.zeros(seen.shape[1], seen.shape[1])).addmm_(seen.T, seen)
-            sizes.setdefault(name, torch.zeros(seen.shape[1])).add_(seen.abs().sum(dim=0))
 
         return see
 
     for walk, hidden in zip(walks, states, strict=True):
         with inputs_of(linears, collecting(walk.batch)):
             walk.step(layer, hidden)
-        tokens += int(walk.batch.mask.sum())
-    found = {name: Reading(grams[name], sizes[name] / tokens) for name in grams}
-    return found | {name: found[other] for name, other in shared.items()}
+    return grams | {name: grams[other] for name, other in shared.items()}
 
 
 def main(arguments: list[str]) -> int:
-    """Do `SOURCE OUT ROWS WAY`; JSON lines on stdout tell of each layer done, or of the failure."""
+    """Do `SOURCE OUT ROWS`; JSON lines on stdout tell of each layer done, or of the failure."""
     report = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
 
     def tell(**facts: Any) -> None:
         print(json.dumps(facts), file=report, flush=True)
 
-    source, out, rows, way = arguments
+    source, out, rows = arguments
     try:
-        prepare(
-            Path(source),
-            Path(out),
-            json.loads(Path(rows).read_bytes()),
-            way,  # type: ignore[arg-type]
-            lambda done, total: tell(done=done, total=total),
-        )
+        texts = json.loads(Path(rows).read_bytes())
+        fit(Path(source), Path(out), texts, lambda done, total: tell(done=done, total=total))
     except VivaceError as error:
         tell(error=error.message, hint=error.hint)
         return ModelError.exit_code
