@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vivace.cli.options import HERE, Changes, Json, ProjectDir, Quiet
+from vivace.errors import ConfigError
 
 if TYPE_CHECKING:
-    from vivace.loop.planning import Found
+    from vivace.loop.compress.search import Found
 
 app = typer.Typer(add_completion=False)
 
@@ -19,9 +20,18 @@ Speedup = Annotated[
     float | None, typer.Option("--speedup", metavar="TIMES", help="Find a plan that decodes so many times as fast.")
 ]
 Quality = Annotated[
-    float, typer.Option("--quality", metavar="SHARE", help="Share of token F1 and ROUGE-L that a plan must keep.")
+    float | None,
+    typer.Option(
+        "--quality",
+        metavar="SHARE",
+        help="Share of token F1 and ROUGE-L that a plan must keep.",
+        show_default="0.99",
+    ),
 ]
-Tries = Annotated[int, typer.Option("--tries", min=1, max=20, help="Make and measure at most so many plans.")]
+Tries = Annotated[
+    int | None,
+    typer.Option("--tries", min=1, max=20, help="Make and measure at most so many plans.", show_default="3"),
+]
 Measure = Annotated[bool, typer.Option("--measure", help="Measure every step of every plan, and write compress.html.")]
 
 
@@ -31,8 +41,8 @@ def compress(
     change: Changes = None,
     budget: Budgets = None,
     speedup: Speedup = None,
-    quality: Quality = 0.99,
-    tries: Tries = 3,
+    quality: Quality = None,
+    tries: Tries = None,
     measure: Measure = False,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -40,6 +50,11 @@ def compress(
     """Prune, trim and quantize the tuned model for each engine, or find the plan that meets a goal."""
     if budget or speedup is not None:
         _find(project, change or [], budget or [], speedup, quality, tries, as_json=as_json, quiet=quiet)
+    elif quality is not None or tries is not None:
+        raise ConfigError(
+            "--quality and --tries belong to a search, and no goal is named.",
+            'Add --speedup 2 or --budget "size<60MB".',
+        )
     elif measure:
         _measure(project, change or [], as_json=as_json, quiet=quiet)
     else:
@@ -53,22 +68,23 @@ def _find(
     change: list[str],
     budget: list[str],
     speedup: float | None,
-    quality: float,
-    tries: int,
+    quality: float | None,
+    tries: int | None,
     *,
     as_json: bool,
     quiet: bool,
 ) -> None:
     from vivace.cli.screen import TerminalProgress, print_json
     from vivace.compress.plans.goals import read_goals
+    from vivace.loop.compress.report import find
+    from vivace.loop.compress.search import TRIES
     from vivace.loop.project import open_project
-    from vivace.loop.smaller import find
 
     goals = read_goals(budget, speedup, quality)
     with open_project(project, TerminalProgress(quiet), changes=change) as opened:
-        found, page = find(opened, goals, tries)
+        found, page = find(opened, goals, tries or TRIES)
     if as_json:
-        from vivace.loop.planning import as_json as told
+        from vivace.loop.compress.search import as_json as told
 
         print_json(told(found) | {"page": str(page)})
         return
@@ -80,7 +96,7 @@ def _print(found: "Found") -> None:
     from rich.markup import escape
 
     from vivace.cli.screen import out
-    from vivace.loop.compressed import tell
+    from vivace.loop.compress.measure import tell
 
     for line in tell(found.measured):
         out.print(escape(line))
@@ -97,9 +113,9 @@ def _measure(project: ProjectDir, change: list[str], *, as_json: bool, quiet: bo
     from rich.markup import escape
 
     from vivace.cli.screen import TerminalProgress, out, print_json
-    from vivace.loop.compressed import tell
+    from vivace.loop.compress.measure import tell
+    from vivace.loop.compress.report import measure_plans
     from vivace.loop.project import open_project
-    from vivace.loop.smaller import measure_plans
 
     with open_project(project, TerminalProgress(quiet), changes=change) as opened:
         measured, page = measure_plans(opened)

@@ -6,7 +6,8 @@ import msgspec
 
 from vivace.domain import Artifact, Candidate, Comparison, Model, Score, Scorecard, Verdict
 from vivace.errors import ConfigError, ReleaseRefused
-from vivace.loop import compressing, distilling, searching, stages, trainings, updating
+from vivace.loop import distilling, searching, stages, trainings, updating
+from vivace.loop.compress.steps import Note, carry_out, export_candidate
 from vivace.loop.project import Project
 from vivace.store.artifacts import Outcome
 
@@ -120,9 +121,9 @@ class _Loop:
             self.result.candidates.append(stages.candidate(project, "tuned-transformers", merged))
         assert self.result.dataset is not None
         for plan in project.settings.compress.every_plan:
-            *_, last = compressing.steps(project, plan, merged, self.result.dataset, self.note)
+            *_, last = carry_out(project, plan, merged, self.result.dataset, self.note)
             for kind in project.settings.compress.exports_of(plan):
-                made = compressing.export(project, plan, last.model, kind, self.result.dataset, self.note)
+                made = export_candidate(project, plan, last.model, kind, self.result.dataset, self.note)
                 if made is not None:
                     self.result.candidates.append(made)
 
@@ -177,7 +178,7 @@ class _Loop:
             result.refusal = str(refusal)
 
 
-def tuned(project: Project) -> tuple[Model, Artifact, compressing.Note]:
+def tuned(project: Project) -> tuple[Model, Artifact, Note]:
     """Return the tuned model as one folder, the dataset, and what notes further stages; make what is not there."""
     _check(project, "compress")
     loop = _Loop(project)

@@ -7,8 +7,8 @@ from vivace.compress.plans.forecast import Draft, Forecast
 from vivace.compress.plans.goals import Goals
 from vivace.domain import Interval
 from vivace.evaluate.retention import Kept, Retention, SliceChange
-from vivace.loop.compressed import Measured, Row
-from vivace.loop.planning import _judged, _otherwise, _out_of_reach
+from vivace.loop.compress.measure import Measured, Row
+from vivace.loop.compress.search import Try, _judged, _otherwise, _out_of_reach
 
 DRAFT = Draft(0.5, 1.0, 1.0, "openvino-int8")
 FORESEEN = Forecast(DRAFT, 70_000_000, 80_000_000, 2.0, 0.5)
@@ -85,8 +85,6 @@ def test_speed_and_size_are_held_to_the_goals(goals: Goals, outcome: str) -> Non
 
 
 def test_after_a_break_other_levers_are_tried() -> None:
-    from vivace.loop.planning import Try
-
     made = [Try(DRAFT, FORESEEN, None, "breaks", ())]  # type: ignore[arg-type]
     drafts = [
         Forecast(Draft(layers, channels, 1.0, "openvino-int8"), 1, 1, 2.0, 1.0)

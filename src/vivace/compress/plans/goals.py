@@ -7,6 +7,8 @@ from msgspec import Struct
 
 from vivace.errors import ConfigError
 
+QUALITY = 0.99
+"""Share of the quality that a plan keeps where nothing else is asked for."""
 _BUDGET = re.compile(r"^\s*([a-z]+)\s*<=?\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(b?)\s*$", re.IGNORECASE)
 _FACTORS = {"": 1, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12}
 
@@ -21,7 +23,7 @@ class Goals(Struct, frozen=True):
     max_size_bytes: int | None = None
     max_parameters: int | None = None
     speedup: float = 0.0
-    quality: float = 0.99
+    quality: float = QUALITY
 
     def told(self) -> str:
         """Say the goals as a person would."""
@@ -35,10 +37,11 @@ class Goals(Struct, frozen=True):
         return ", ".join(parts)
 
 
-def read_goals(budgets: Iterable[str], speedup: float | None = None, quality: float = 0.99) -> Goals:
+def read_goals(budgets: Iterable[str], speedup: float | None = None, quality: float | None = None) -> Goals:
     """Read goals as they are typed; raises `ConfigError` for what cannot be one."""
     if speedup is not None and not 1 <= speedup <= 100:
         raise ConfigError(f"A speedup of {speedup:g} is no goal.", "Give a number from 1 to 100, such as 2.")
+    quality = QUALITY if quality is None else quality
     if not 0 < quality <= 1:
         raise ConfigError(f"A quality of {quality:g} is no share.", "Give a number up to 1, such as 0.99.")
     limits: dict[str, int] = {}

@@ -20,10 +20,10 @@ from vivace.domain import Candidate, Model, Objective, Scorecard, SilentProgress
 from vivace.evaluate import evaluate, load_report
 from vivace.evaluate.probe import general_probe
 from vivace.evaluate.retention import retention
-from vivace.loop import planning
+from vivace.loop.compress import search
+from vivace.loop.compress.report import find, measure_plans
 from vivace.loop.project import open_project
 from vivace.loop.run import run
-from vivace.loop.smaller import find, measure_plans
 from vivace.models import identify, load_causal_lm, save_model
 from vivace.release import judge
 
@@ -77,9 +77,9 @@ def test_goals_out_of_reach_are_told_with_what_is_within(shop: Path) -> None:
 
 
 def test_a_found_plan_can_be_put_into_the_file(shop: Path, tmp_path: Path) -> None:
-    plan = planning.plan_of(planning.Draft(0.5, 0.75, 0.25, "openvino-int8"), "half", COMPRESS)
+    plan = search.plan_of(search.Draft(0.5, 0.75, 0.25, "openvino-int8"), "half", COMPRESS)
     assert plan.prune.heal_tokens == 300  # as the project heals
-    lines = planning.plan_toml(plan)
+    lines = search.plan_toml(plan)
     assert "sparsity" not in lines  # what is as by default is left out
     copy = tmp_path / "copy"
     copy.mkdir()
@@ -182,6 +182,12 @@ def test_the_command_tells_goals_it_cannot_read(shop: Path) -> None:
     told = vivace("compress", str(shop), "--budget", "size<small", check=False)
     assert told.returncode != 0
     assert "size<60MB" in told.stderr
+
+
+def test_options_of_a_search_without_a_goal_are_not_passed_over(shop: Path) -> None:
+    told = vivace("compress", str(shop), "--quality", "0.9", check=False)
+    assert told.returncode != 0
+    assert "no goal is named" in told.stderr
 
 
 def test_the_command_measures_and_prints_json(shop: Path) -> None:

@@ -9,10 +9,11 @@ from msgspec import Struct
 
 from vivace.bench.pace import AT_ONCE, Pace
 from vivace.config.plan import PlanSettings
-from vivace.domain import Artifact, Candidate, Example, Model
+from vivace.domain import Artifact, Candidate, Example, Model, Split, Workspace
 from vivace.errors import DataError
 from vivace.evaluate.retention import Retention
-from vivace.loop import compressing, stages
+from vivace.loop import stages
+from vivace.loop.compress.steps import Note, carry_out
 from vivace.loop.project import Project, table
 from vivace.store import read_examples
 from vivace.store.artifacts import Outcome
@@ -58,7 +59,7 @@ class Measurable(Struct, frozen=True):
     model: Model
 
 
-def reference_of(project: Project, merged: Model, note: compressing.Note) -> Measurable:
+def reference_of(project: Project, merged: Model, note: Note) -> Measurable:
     """Return the tuned model before anything was taken from it, as an engine reads it: 16-bit weights."""
     exported, reused = stages.export(project, merged, REFERENCE_EXPORT)
     note(f"compress to {REFERENCE_EXPORT}", reused)
@@ -67,23 +68,26 @@ def reference_of(project: Project, merged: Model, note: compressing.Note) -> Mea
 
 
 def measurable(
-    project: Project, plan: PlanSettings, kind: str, merged: Model, dataset: Artifact, note: compressing.Note
+    project: Project, plan: PlanSettings, kind: str, merged: Model, dataset: Artifact, note: Note
 ) -> list[Measurable]:
     """Carry out a plan and export what each step made, so that each can be measured by itself.
 
     The first is the tuned model in the plan's weights: what quantizing alone costs.
     """
     made = []
-    for step in compressing.steps(project, plan, merged, dataset, note):
+    for step in carry_out(project, plan, merged, dataset, note):
         exported, reused = stages.export(project, step.model, kind, dataset)
         note(f"compress {plan.name} after {step.name} to {kind}", reused)
         name = f"{'tuned' if step.name == 'tuned' else f'{plan.name}-{step.name}'}-{kind}"
-        label = "quantize" if step.name == "tuned" else step.name
-        made.append(Measurable(stages.candidate(project, name, exported), plan.name, label, kind, step.model))
+        item = stages.candidate(project, name, exported)
+        tuned = step.name == "tuned"  # the same for every plan
+        made.append(
+            Measurable(item, "tuned" if tuned else plan.name, "quantize" if tuned else step.name, kind, step.model)
+        )
     return made
 
 
-def measure(project: Project, items: Sequence[Measurable], dataset: Artifact, split: Any) -> tuple[Measured, Outcome]:
+def measure(project: Project, items: Sequence[Measurable], dataset: Artifact, split: Split) -> tuple[Measured, Outcome]:
     """Measure models beside the first of them; finished parts are kept, and the outcome is one report.
 
     Raises `DataError` where the split has no questions.
@@ -95,7 +99,7 @@ def measure(project: Project, items: Sequence[Measurable], dataset: Artifact, sp
     general = {each.candidate.name: probe(project, each.candidate).artifact for each in unique}
     settings = project.settings.evaluate
 
-    def work(workspace: Any) -> dict[str, Any]:
+    def work(workspace: Workspace) -> dict[str, Any]:
         from vivace.bench.pace import paces
         from vivace.compress.plans.forecast import read_weights
         from vivace.evaluate import load_report
@@ -159,7 +163,7 @@ def probe(project: Project, item: Candidate) -> Outcome:
 
     settings = project.settings.evaluate
 
-    def work(workspace: Any) -> dict[str, Any]:
+    def work(workspace: Workspace) -> dict[str, Any]:
         from vivace.evaluate import evaluate as examine
 
         bare = msgspec.structs.replace(item, chain={})
@@ -198,5 +202,5 @@ def tell(measured: Measured) -> list[str]:
     return lines
 
 
-def _questions(dataset: Artifact, split: Any, count: int) -> list[Example]:
+def _questions(dataset: Artifact, split: Split, count: int) -> list[Example]:
     return list(read_examples(dataset.path / "examples.jsonl", split))[:count]

@@ -6,7 +6,8 @@ from msgspec import Struct
 
 from vivace.config.plan import FOR_GPU_SERVERS, Export, PlanSettings
 from vivace.domain import Artifact, Candidate, Model
-from vivace.loop import pruning, stages, trimming
+from vivace.loop import stages
+from vivace.loop.compress import pruning, trimming
 from vivace.loop.project import Project
 
 Note = Callable[[str, bool], None]
@@ -19,7 +20,7 @@ class Step(Struct, frozen=True):
     model: Model
 
 
-def steps(project: Project, plan: PlanSettings, merged: Model, dataset: Artifact, note: Note) -> list[Step]:
+def carry_out(project: Project, plan: PlanSettings, merged: Model, dataset: Artifact, note: Note) -> list[Step]:
     """Carry out a plan's steps before exporting; `note` is told the name of each, and whether it was there already."""
     made = [Step("tuned", merged)]
 
@@ -38,7 +39,7 @@ def steps(project: Project, plan: PlanSettings, merged: Model, dataset: Artifact
     return made
 
 
-def export(
+def export_candidate(
     project: Project, plan: PlanSettings, model: Model, kind: Export, dataset: Artifact, note: Note
 ) -> Candidate | None:
     """Export a plan's model and put it on its engine; None for what only other servers serve."""

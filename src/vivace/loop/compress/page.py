@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, Any
 
 from vivace import __version__
 from vivace.evaluate.retention import FEWEST, Kept, SliceChange
-from vivace.loop.compressed import Measured, Row
+from vivace.loop.compress.measure import Measured, Row
 from vivace.loop.plots import COLORS, figure
 from vivace.store.files import write_atomic
 
 if TYPE_CHECKING:
-    from vivace.loop.planning import Found
+    from vivace.loop.compress.search import Found
 
 NAME = "compress.html"
 MARKS = {"breaks": "breaks", "suspect": "look at it", "holds": "", "few": "too few to tell"}
@@ -29,11 +29,11 @@ def render(measured: Measured, found: "Found | None" = None) -> str:
     from plotly.offline import get_plotlyjs
 
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("vivace.loop", "."), autoescape=True, undefined=jinja2.StrictUndefined
+        loader=jinja2.PackageLoader("vivace.loop.compress", "."), autoescape=True, undefined=jinja2.StrictUndefined
     )
     every = [(part.field, part.value, part.count) for part in measured.rows[0].domain.slices]
     parts = [part for part in every if part[2] >= FEWEST]
-    return environment.get_template("compress.html.jinja").render(
+    return environment.get_template("page.html.jinja").render(
         version=__version__,
         plotly=get_plotlyjs(),
         figures={"speed": tradeoff(measured, "speed"), "size": tradeoff(measured, "size")},
@@ -51,7 +51,12 @@ def render(measured: Measured, found: "Found | None" = None) -> str:
         few=len(every) - len(parts),
         fewest=FEWEST,
         names=[row.name for row in measured.rows],
-        broken=[(row.name, part) for row in measured.rows for part in row.domain.broken],
+        broken=[
+            (row.name, what, part)
+            for row in measured.rows
+            for what, kept in (("", row.domain), ("general questions, ", row.general))
+            for part in kept.broken
+        ],
         found=found,
         goals=found.goals.told() if found else "",
         busy=max(row.pace.foreign_cpu_fraction for row in measured.rows),

@@ -24,8 +24,10 @@ from vivace.config.settings import CompressSettings
 from vivace.config.trim import TrimSettings
 from vivace.domain import Artifact, Model
 from vivace.errors import ConfigError, ModelError
-from vivace.loop import compressed, compressing, pruning, stages
-from vivace.loop.compressed import Measurable, Measured, Row
+from vivace.loop import stages
+from vivace.loop.compress.measure import Measurable, Measured, Row, measurable, measure, reference_of
+from vivace.loop.compress.pruning import measure_sensitivity
+from vivace.loop.compress.steps import Note
 from vivace.loop.project import Project, inline_toml
 from vivace.store import read_examples
 
@@ -75,7 +77,7 @@ class Found(Struct, frozen=True):
 
 
 def find_plan(
-    project: Project, merged: Model, dataset: Artifact, goals: Goals, note: compressing.Note, tries: int = TRIES
+    project: Project, merged: Model, dataset: Artifact, goals: Goals, note: Note, tries: int = TRIES
 ) -> Found:
     """Look for the plan that loses least and meets the goals, making and measuring at most `tries` of them.
 
@@ -95,11 +97,9 @@ def find_plan(
 class _Search:
     """What is known so far: what was made, what it came to, and what is foreseen from that."""
 
-    def __init__(
-        self, project: Project, merged: Model, dataset: Artifact, goals: Goals, note: compressing.Note
-    ) -> None:
+    def __init__(self, project: Project, merged: Model, dataset: Artifact, goals: Goals, note: Note) -> None:
         self.project, self.merged, self.dataset, self.goals, self.note = project, merged, dataset, goals, note
-        outcome = pruning.measure_sensitivity(project, merged, dataset)
+        outcome = measure_sensitivity(project, merged, dataset)
         note("sensitivity", outcome.reused)
         self.costs = read_costs(outcome.artifact.path)
         self.weights = read_weights(merged.path)
@@ -136,7 +136,7 @@ class _Search:
             )
             plan = plan_of(best.draft, f"try-{len(self.made) + 1}", self.project.settings.compress)
             kind = best.draft.export
-            self.ways += compressed.measurable(self.project, plan, kind, self.merged, self.dataset, self.note)
+            self.ways += measurable(self.project, plan, kind, self.merged, self.dataset, self.note)
             self.measured, self.report = self._measure(f"try {len(self.made) + 1}")
             name = self.ways[-1].candidate.name
         tried = _judged(best, self.measured, name, self.goals)
@@ -163,7 +163,7 @@ class _Search:
         return Found(self.goals, tuple(self.made), self.measured, chosen, ended, plan, self.report)
 
     def _measure(self, what: str) -> tuple[Measured, Artifact]:
-        measured, outcome = compressed.measure(self.project, self.ways, self.dataset, SPLIT)
+        measured, outcome = measure(self.project, self.ways, self.dataset, SPLIT)
         self.note(f"measure {what}", outcome.reused)
         return measured, outcome.artifact
 
@@ -198,11 +198,11 @@ def _check(project: Project, dataset: Artifact) -> None:
         raise ConfigError("exports in [compress] names none that runs here.", 'Name one, such as "openvino-int8".')
 
 
-def _start(project: Project, merged: Model, dataset: Artifact, note: compressing.Note) -> list[Measurable]:
+def _start(project: Project, merged: Model, dataset: Artifact, note: Note) -> list[Measurable]:
     """Return the tuned model as it was, and in the weights of each export: what the search starts from."""
-    ways = [compressed.reference_of(project, merged, note)]
+    ways = [reference_of(project, merged, note)]
     for kind in (kind for kind in project.settings.compress.exports if kind not in FOR_GPU_SERVERS):
-        ways += compressed.measurable(project, PlanSettings(name="tuned"), kind, merged, dataset, note)
+        ways += measurable(project, PlanSettings(name="tuned"), kind, merged, dataset, note)
     return ways
 
 
