@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from vivace.config.settings import EvaluateSettings
+from vivace.config.evaluate import EvaluateSettings
 from vivace.domain import Candidate, Chunk, Example, Message, Model, Request, SilentProgress, Usage, Workspace
 from vivace.errors import EngineDied, EngineError
 from vivace.evaluate.answers import Answer

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from tests.loop.test_recommending import model
 from tests.train.material import Watcher
 from vivace.cli.models_views import print_choice
-from vivace.config.settings import EvaluateSettings
+from vivace.config.evaluate import EvaluateSettings
 from vivace.domain import Candidate, Example, Message, SilentProgress
 from vivace.loop.choosing import Choice, Entrant, compare_models, told
 from vivace.loop.measuring import ROUNDS, asked, measure

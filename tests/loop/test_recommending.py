@@ -5,7 +5,7 @@ import random
 import pytest
 
 from vivace.bench.load import Sample
-from vivace.config.settings import EvaluateSettings
+from vivace.config.evaluate import EvaluateSettings
 from vivace.loop.measuring import Likely, Measured
 from vivace.loop.recommending import judge, rates
 

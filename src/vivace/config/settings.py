@@ -6,6 +6,7 @@ from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from vivace.config.data import DataSettings
+from vivace.config.evaluate import EvaluateSettings
 from vivace.config.plan import Export, PlanSettings
 from vivace.config.prune import PruneSettings
 from vivace.config.quantize import QuantizeSettings
@@ -68,25 +69,6 @@ class CompressSettings(Table):
     def exports_of(self, plan: PlanSettings) -> list[Export]:
         """Return what a plan is exported to."""
         return self.exports if plan.exports is None else plan.exports
-
-
-class EvaluateSettings(Table):
-    """How it is decided what is right."""
-
-    max_examples: Count = 120
-    """At most so many test examples are answered."""
-    max_tokens: Count = 80
-    """Longest answer in tokens."""
-    temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
-    """0 is greedy: the same answer each time."""
-    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
-    """Level of the intervals."""
-    resamples: Count = 2000
-    """Bootstrap and permutation resamples."""
-    concurrency: Count = 16
-    """Requests sent to the engine at once."""
-    seed: int = 0
-    """Seed of resampling."""
 
 
 class BenchSettings(Table):

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from vivace.chain import answer
-from vivace.config.settings import EvaluateSettings
+from vivace.config.evaluate import EvaluateSettings
 from vivace.domain import Candidate, Chunk, Example, Likelihood, Message, Progress, Request, Responder, Sampling
 from vivace.errors import EngineDied, RequestError, VivaceError
 from vivace.evaluate.answers import Answer

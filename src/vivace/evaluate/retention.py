@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 from msgspec import Struct
 
-from vivace.config.settings import EvaluateSettings
+from vivace.config.evaluate import EvaluateSettings
 from vivace.domain import Interval
 from vivace.evaluate.answers import Answer
 from vivace.evaluate.comparison import check_same_examples

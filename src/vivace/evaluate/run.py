@@ -11,7 +11,7 @@ import msgspec
 
 from vivace import __version__
 from vivace.chain import stack
-from vivace.config.settings import EvaluateSettings
+from vivace.config.evaluate import EvaluateSettings
 from vivace.domain import Candidate, Example, Score, Workspace
 from vivace.engines import open_engine
 from vivace.errors import DataError

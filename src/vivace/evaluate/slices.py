@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from msgspec import Struct
 
-from vivace.config.settings import EvaluateSettings
+from vivace.config.evaluate import EvaluateSettings
 from vivace.domain import Score
 from vivace.evaluate.answers import Answer
 from vivace.evaluate.metric import METRICS, Metric, whole_range

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from msgspec import Struct
 
-from vivace.config.settings import EvaluateSettings
+from vivace.config.evaluate import EvaluateSettings
 from vivace.domain import Comparison, Interval, Score
 from vivace.loop.measuring import Measured
 from vivace.stats import (

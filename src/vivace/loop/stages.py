@@ -21,6 +21,8 @@ REPLAY: float = TrainSettings.model_fields["replay"].default
 REFERENCE = "base-transformers"
 NO_MATTER = ("search", "replay", "workers", "distill")
 """Settings of [train] that change nothing in what a training stage makes."""
+APART = ("judge", "ethics", "scales")
+"""Tables of [evaluate] with stages of their own."""
 
 
 def base_model(project: Project) -> Model:
@@ -323,7 +325,7 @@ def evaluate(project: Project, item: Candidate, dataset: Artifact, split: Split 
         "evaluate",
         work,
         kind="report",
-        settings=table(settings)
+        settings={key: value for key, value in table(settings).items() if key not in APART and value != []}
         | {"chain": item.chain, "engine": item.engine}
         | ({} if split == "test" else {"split": split}),
         parents={"dataset": dataset.id, "model": item.model.artifact_id or project.digest(item.model.path)},

@@ -1,0 +1,38 @@
+"""The table `[evaluate]` of `vivace.toml`."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from vivace.config.ethics import EthicsSettings
+from vivace.config.grader import GraderSettings
+from vivace.config.judge import JudgeSettings
+from vivace.config.scales import ScalesSettings
+from vivace.config.table import Count, Table
+
+
+class EvaluateSettings(Table):
+    """How it is decided what is right."""
+
+    max_examples: Count = 120
+    """At most so many test examples are answered."""
+    max_tokens: Count = 80
+    """Longest answer in tokens."""
+    temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
+    """0 is greedy: the same answer each time."""
+    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+    """Level of the intervals."""
+    resamples: Count = 2000
+    """Bootstrap and permutation resamples."""
+    concurrency: Count = 16
+    """Requests sent to the engine at once."""
+    seed: int = 0
+    """Seed of resampling."""
+    graders: list[GraderSettings] = []
+    """Metrics of your own, in the shape of OpenAI's graders, each a table [[evaluate.graders]]."""
+    judge: JudgeSettings = JudgeSettings()
+    """A model that judges answers."""
+    ethics: EthicsSettings = EthicsSettings()
+    """Bias, harm and leaks."""
+    scales: ScalesSettings = ScalesSettings()
+    """Several sizes of model."""

@@ -1,0 +1,1 @@
+"""What the loop evaluates besides its candidates' answers: two things, judges, ethics, sizes."""
