@@ -177,6 +177,13 @@ def detectable_difference(standard_error: float, *, level: float = 0.95, power: 
     return (_z(level) + _NORMAL.inv_cdf(power)) * standard_error
 
 
+def needed_examples(standard_error: float, count: int, difference: float, *, level: float = 0.95) -> int:
+    """Return how many examples would show `difference` 8 times in 10, where `count` of them have `standard_error`."""
+    if difference <= 0:
+        raise ValueError(f"a difference of {difference} needs endless examples")
+    return max(2, math.ceil(count * (detectable_difference(standard_error, level=level) / difference) ** 2))
+
+
 def standard_error(interval: Interval) -> float:
     """Return the standard error that a symmetric normal interval of this width would have."""
     return (interval.high - interval.low) / 2 / _z(interval.level)

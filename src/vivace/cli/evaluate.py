@@ -1,8 +1,13 @@
 """`vivace evaluate`: the loop up to and including `evaluate`, and everything else that is asked about quality."""
 
+from pathlib import Path
+from typing import Annotated
+
 import typer
 
 from vivace.cli.options import HERE, Changes, DefaultGroup, Json, ProjectDir, Quiet
+
+SIDE = "Candidate, release (the newest), id or folder of one, model, or folder of an evaluation; @FILE: a prompt."
 
 app = typer.Typer(
     cls=DefaultGroup,
@@ -20,5 +25,22 @@ def run(project: ProjectDir = HERE, change: Changes = None, as_json: Json = Fals
 
 
 @app.command()
-def diff(project: ProjectDir = HERE) -> None:
-    """Compare two."""
+def diff(
+    first: Annotated[str, typer.Argument(help=SIDE)],
+    second: Annotated[str, typer.Argument(help="What to compare it with.")],
+    project: Annotated[Path, typer.Option("--project", "-p", help="Folder of the project.")] = HERE,
+    metric: Annotated[str, typer.Option(help="Metric that decides; empty: quality_metric in [release].")] = "",
+    change: Changes = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Compare two candidates, releases, prompts or models on the same test examples."""
+    from vivace.cli.evaluate_views import print_difference
+    from vivace.cli.screen import TerminalProgress, print_json
+    from vivace.loop.evaluate.diff import compare_two
+
+    found = compare_two(project, first, second, TerminalProgress(quiet), metric=metric, changes=change or [])
+    if as_json:
+        print_json(found)
+    else:
+        print_difference(found, project)

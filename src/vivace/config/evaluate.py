@@ -28,6 +28,10 @@ class EvaluateSettings(Table):
     """Requests sent to the engine at once."""
     seed: int = 0
     """Seed of resampling."""
+    slice_by: list[str] = ["intent", "language", "group", "turn"]
+    """Labels of the examples that quality is told by, `turn` for the turn that is answered; always by length, too."""
+    margin: Annotated[float, Field(gt=0, lt=1)] = 0.01
+    """What one model may lose to another and still be called as good, as a share of the metric's scale."""
     graders: list[GraderSettings] = []
     """Metrics of your own, in the shape of OpenAI's graders, each a table [[evaluate.graders]]."""
     judge: JudgeSettings = JudgeSettings()

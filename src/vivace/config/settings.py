@@ -111,6 +111,10 @@ class ReleaseSettings(Table):
     """How much of the best candidate's quality a smaller or faster one may lose."""
     must_beat_base: bool = True
     """Refuse a candidate that is not significantly better than the base on `quality_metric`."""
+    slices_must_hold: bool = True
+    """Refuse a candidate that is worse than the base in a slice of the test examples, beyond chance."""
+    must_not_regress: bool = True
+    """Refuse a candidate that is worse than the newest release on the same test examples, beyond chance."""
     max_size_mb: Annotated[float, Field(gt=0)] | None = None
     """Largest model folder, in MB (10^6 bytes)."""
     max_memory_mb: Annotated[float, Field(gt=0)] | None = None

@@ -13,7 +13,18 @@ from vivace.domain.release import (
     Speed,
     Verdict,
 )
-from vivace.domain.request import Chunk, Embedder, FinishReason, Layer, Likelihood, Request, Responder, Sampling, Usage
+from vivace.domain.request import (
+    Chunk,
+    Embedder,
+    FinishReason,
+    GreedyLikelihood,
+    Layer,
+    Likelihood,
+    Request,
+    Responder,
+    Sampling,
+    Usage,
+)
 from vivace.domain.score import Comparison, Interval, Score
 from vivace.domain.trace import Trace
 from vivace.domain.work import Progress, SilentProgress, Task, Workspace
@@ -28,6 +39,7 @@ __all__ = [
     "Example",
     "FinishReason",
     "FunctionCall",
+    "GreedyLikelihood",
     "Interval",
     "Kind",
     "Latency",

@@ -81,7 +81,7 @@ class Verdict(Struct, frozen=True):
 
 
 class Scorecard(Struct, frozen=True):
-    """Everything measured about one candidate."""
+    """Everything measured about one candidate; `findings` are requirements that were judged where they were measured."""
 
     candidate: Candidate
     size_bytes: int
@@ -89,6 +89,7 @@ class Scorecard(Struct, frozen=True):
     comparisons: tuple[Comparison, ...] = ()
     speed: Speed | None = None
     verdict: Verdict | None = None
+    findings: tuple[Reason, ...] = ()
 
 
 class Release(Struct, frozen=True):

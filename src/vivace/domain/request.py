@@ -68,6 +68,20 @@ class Likelihood(Protocol):
 
 
 @runtime_checkable
+class GreedyLikelihood(Likelihood, Protocol):
+    """A responder that also tells whether a given answer's tokens are those it would have chosen itself."""
+
+    async def token_choices(
+        self, prompt_ids: tuple[int, ...], answer_ids: tuple[int, ...]
+    ) -> tuple[list[float], list[bool]]:
+        """Return what `token_logprobs` does and, per token, whether it is the likeliest at its place.
+
+        The second list is empty where the engine knows probabilities only.
+        """
+        ...
+
+
+@runtime_checkable
 class Embedder(Protocol):
     """Something that turns texts into vectors."""
 

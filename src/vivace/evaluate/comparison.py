@@ -12,6 +12,7 @@ from vivace.errors import DataError
 from vivace.evaluate.answers import Answer
 from vivace.evaluate.metric import METRICS, Metric
 from vivace.evaluate.report import EvaluationReport, load_report
+from vivace.evaluate.slices import SWAPS, oriented
 from vivace.stats import (
     Floats,
     detectable_difference,
@@ -79,16 +80,14 @@ def describe(comparison: Comparison) -> str:
 def _comparison(
     metric: Metric, candidate: Floats, baseline: Floats, names: tuple[str, str], settings: EvaluateSettings
 ) -> Comparison:
-    def oriented(sums: Floats) -> Floats:
-        values = metric.aggregate(sums)
-        return values if metric.higher_is_better else -values
-
-    values = [oriented(rows.sum(axis=0)[None])[0] for rows in (candidate, baseline)]
-    p_value = paired_permutation_rows(candidate, baseline, oriented, resamples=settings.resamples, seed=settings.seed)
+    better = oriented(metric)
+    values = [better(rows.sum(axis=0)[None])[0] for rows in (candidate, baseline)]
+    swaps = SWAPS * settings.resamples
+    p_value = paired_permutation_rows(candidate, baseline, better, resamples=swaps, seed=settings.seed)
     interval = paired_bootstrap_rows(
         candidate,
         baseline,
-        oriented,
+        better,
         level=settings.confidence,
         resamples=settings.resamples,
         seed=settings.seed,

@@ -135,7 +135,7 @@ def _slice_table(slices: Sequence[Slice]) -> str:
     lines = ["| slice | examples | token_f1 | rouge_l |", "| --- | ---: | ---: | ---: |"]
     for each in slices:
         cells = (f"{score.value:.3f} ({_interval(score)})" for score in each.scores)
-        lines.append(f"| {_cell(f'{each.field}: {each.value}')} | {each.count} | {' | '.join(cells)} |")
+        lines.append(f"| {cell(f'{each.field}: {each.value}')} | {each.count} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -159,7 +159,7 @@ def _losses(facts: Facts) -> list[str]:
 
 
 def _list(reasons: Mapping[str, str]) -> str:
-    return "\n".join(f"- {key}: {_cell(reason)}" for key, reason in reasons.items())
+    return "\n".join(f"- {key}: {cell(reason)}" for key, reason in reasons.items())
 
 
 def _examples(answers: Sequence[Answer]) -> list[str]:
@@ -177,12 +177,12 @@ def _side_by_side(answers: Sequence[Answer]) -> str:
     lines = [f"| id | {_SORTED_BY} | question | reference | answer |", "| --- | ---: | --- | --- | --- |"]
     for each in answers:
         said = f"*{each.error}* {each.answer}" if each.error else each.answer
-        texts = " | ".join(_cell(text) for text in (each.question, each.reference, said))
-        lines.append(f"| {_cell(each.id)} | {each.scores.get(_SORTED_BY, 0.0):.3f} | {texts} |")
+        texts = " | ".join(cell(text) for text in (each.question, each.reference, said))
+        lines.append(f"| {cell(each.id)} | {each.scores.get(_SORTED_BY, 0.0):.3f} | {texts} |")
     return "\n".join(lines)
 
 
-def _cell(text: str) -> str:
+def cell(text: str) -> str:
     """Return text that cannot break out of a table's cell or become markup of its own."""
     short = squash_whitespace(text)
     if len(short) > _SHOWN_CHARACTERS:

@@ -1,7 +1,7 @@
 """What a smaller model keeps of a larger one's quality: as a whole, and in each slice, where a mean hides a hole."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from msgspec import Struct
@@ -12,13 +12,11 @@ from vivace.evaluate.answers import Answer
 from vivace.evaluate.comparison import check_same_examples
 from vivace.evaluate.metric import METRICS, Metric
 from vivace.evaluate.report import EvaluationReport
-from vivace.evaluate.slices import length_thirds
-from vivace.stats import Floats, holm, paired_bootstrap_rows, paired_permutation_rows
+from vivace.evaluate.slices import SliceChange, slice_changes
+from vivace.stats import Floats, paired_bootstrap_rows, paired_permutation_rows
 
 METRICS_KEPT = ("token_f1", "rouge_l")
 SLICED_BY = "token_f1"
-FEWEST = 5  # examples of a slice that an interval is told of
-LABELS = ("intent", "language")
 MARGIN = 0.01
 """A point of a metric between 0 and 1: what a model may lose and still be called as good."""
 
@@ -47,22 +45,6 @@ class Kept(Struct, frozen=True):
     def as_good(self, margin: float = MARGIN) -> bool:
         """Tell whether the loss is below the margin even at the interval's worse end (non-inferiority)."""
         return (self.interval.low if self.higher_is_better else -self.interval.high) > -margin
-
-
-class SliceChange(Struct, frozen=True):
-    """The change of token F1 in a slice; `p_adjusted` is Holm's over all slices of the model.
-
-    `verdict` is `breaks` where the slice is worse beyond chance after that correction, `suspect` where only its own
-    interval says so, `holds` otherwise, and `few` where it has too few examples to tell.
-    """
-
-    field: str
-    value: str
-    count: int
-    change: float | None
-    interval: Interval
-    p_adjusted: float
-    verdict: str
 
 
 class Retention(Struct, frozen=True):
@@ -96,7 +78,10 @@ def retention(model: EvaluationReport, reference: EvaluationReport, settings: Ev
         rows = [_bits([pair[side] for pair in likely]) for side in (0, 1)]
         whole.append(_kept("bits_per_byte", rows[0], rows[1], _ratio, settings, higher_is_better=False))
     return Retention(
-        model.facts.candidate, reference.facts.candidate, tuple(whole), tuple(_slices(ours, theirs, settings))
+        model.facts.candidate,
+        reference.facts.candidate,
+        tuple(whole),
+        slice_changes(ours, theirs, METRICS.load(SLICED_BY), settings),
     )
 
 
@@ -114,45 +99,6 @@ def _kept(
     interval = paired_bootstrap_rows(ours, theirs, aggregate, level=settings.confidence, **drawn)
     p_value = paired_permutation_rows(ours, theirs, aggregate, **drawn)
     return Kept(name, value, other, value - other, interval, p_value, len(ours), higher_is_better)
-
-
-def _slices(ours: Sequence[Answer], theirs: Sequence[Answer], settings: EvaluateSettings) -> Iterator[SliceChange]:
-    metric: Metric = METRICS.load(SLICED_BY)
-    before = {answer.id: answer for answer in theirs}
-    found: list[tuple[str, str, Kept | None, int]] = []
-    for label, value, part in _parts(ours):
-        kept = None
-        if len(part) >= FEWEST:
-            rows = metric.rows(part), metric.rows([before[answer.id] for answer in part])
-            kept = _kept(SLICED_BY, *rows, metric.aggregate, settings)
-        found.append((label, value, kept, len(part)))
-    measured = [kept for _label, _value, kept, _count in found if kept is not None]
-    adjusted = iter(holm([kept.p_value for kept in measured]))
-    for label, value, kept, count in found:
-        if kept is None:
-            yield SliceChange(label, value, count, None, Interval(-1.0, 1.0, settings.confidence), 1.0, "few")
-            continue
-        p_adjusted = next(adjusted)
-        verdict = "holds"
-        if kept.change < 0 and p_adjusted < 1 - settings.confidence:
-            verdict = "breaks"
-        elif kept.interval.high < 0:
-            verdict = "suspect"
-        yield SliceChange(label, value, count, kept.change, kept.interval, p_adjusted, verdict)
-
-
-def _parts(answers: Sequence[Answer]) -> Iterator[tuple[str, str, list[Answer]]]:
-    """Yield the slices: by intent and language where examples have them and they differ, by length of the reference."""
-    for label in LABELS:
-        parts: dict[str, list[Answer]] = {}
-        for answer in answers:
-            if answer.metadata.get(label) is not None:
-                parts.setdefault(str(answer.metadata[label]), []).append(answer)
-        if len(parts) > 1:
-            for value in sorted(parts):
-                yield label, value, parts[value]
-    for value, part in length_thirds(answers):
-        yield "reference_length", value, part
 
 
 def _bits(answers: Sequence[Answer]) -> Floats:

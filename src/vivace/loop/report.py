@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from vivace import __version__
 from vivace.domain import Artifact, Scorecard, Speed, Workspace
+from vivace.loop import pages
 from vivace.loop.project import Project
 from vivace.loop.stages import read_speeds
 from vivace.release import find_score
@@ -61,14 +61,8 @@ def write_report(project: Project, result: "Result") -> Path:
 
 def render(project: Project, result: "Result") -> str:
     """Return the page; every figure in it comes from the artifacts."""
-    import jinja2
-    from plotly.offline import get_plotlyjs
-
     from vivace.loop import plots
 
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("vivace.loop", "."), autoescape=True, undefined=jinja2.StrictUndefined
-    )
     speeds = read_speeds(result.bench) if result.bench else {}
     roles = {card.candidate.name: card.candidate.role for card in result.scorecards}
     metric = project.objective.quality_metric
@@ -79,11 +73,10 @@ def render(project: Project, result: "Result") -> str:
         "frontier": plots.frontier(result.scorecards, metric),
     }
     bench = result.bench.facts if result.bench else {}
-    return environment.get_template("report.html.jinja").render(
+    return pages.render(
+        "report.html.jinja",
+        figures,
         name=project.settings.project.name,
-        version=__version__,
-        plotly=get_plotlyjs(),
-        figures=figures,
         tiles=_tiles(result, metric),
         cards=[_quality_row(card) for card in result.scorecards],
         speeds=[_speed_row(name, speed, roles.get(name, "baseline")) for name, speed in speeds.items()],

@@ -8,6 +8,7 @@ from vivace.domain import Artifact, Candidate, Comparison, Model, Score, Scoreca
 from vivace.errors import ConfigError, ReleaseRefused
 from vivace.loop import distilling, searching, stages, trainings, updating
 from vivace.loop.compress.steps import Note, carry_out, export_candidate
+from vivace.loop.evaluate import findings
 from vivace.loop.project import Project
 from vivace.store.artifacts import Outcome
 
@@ -133,6 +134,7 @@ class _Loop:
             outcome = stages.evaluate(self.project, item, self.result.dataset)
             self.result.reports[item.name] = self.keep(f"evaluate {item.name}", outcome)
         compared = self.keep("compare", stages.compare(self.project, self.result.candidates, self.result.reports))
+        newest = findings.newest_release(self.project, self.result.dataset)
         comparisons = msgspec.json.decode((compared.path / "comparisons.json").read_bytes(), type=list[Comparison])
         for item in self.result.candidates:
             scores = msgspec.json.decode(
@@ -140,7 +142,8 @@ class _Loop:
             )
             own = tuple(found for found in comparisons if found.candidate == item.name)
             size = stages.size_of(self.project, item.model)
-            self.result.scorecards.append(Scorecard(item, size, tuple(scores), own))
+            found = findings.findings(self.project, item, self.result.candidates[0], self.result.reports, newest)
+            self.result.scorecards.append(Scorecard(item, size, tuple(scores), own, findings=found))
 
     def bench(self) -> None:
         assert self.result.dataset is not None

@@ -21,8 +21,8 @@ REPLAY: float = TrainSettings.model_fields["replay"].default
 REFERENCE = "base-transformers"
 NO_MATTER = ("search", "replay", "workers", "distill")
 """Settings of [train] that change nothing in what a training stage makes."""
-APART = ("judge", "ethics", "scales")
-"""Tables of [evaluate] with stages of their own."""
+APART = ("judge", "ethics", "scales", "margin")
+"""What of [evaluate] changes no answer and no score: tables with stages of their own, the margin of a difference."""
 
 
 def base_model(project: Project) -> Model:

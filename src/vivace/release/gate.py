@@ -32,7 +32,7 @@ def _requests_per_s(card: Scorecard) -> float:
 
 
 def _judge_one(card: Scorecard, objective: Objective, best: float) -> Verdict:
-    reasons = [*_quality_reasons(card, objective, best), *_speed_reasons(card.speed, objective)]
+    reasons = [*_quality_reasons(card, objective, best), *card.findings, *_speed_reasons(card.speed, objective)]
     if objective.max_size_bytes is not None:
         reasons.append(_at_most("size", card.size_bytes / 1e6, objective.max_size_bytes / 1e6, "MB"))
     return Verdict(card.candidate.name, all(reason.met for reason in reasons), tuple(reasons))

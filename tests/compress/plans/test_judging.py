@@ -6,7 +6,8 @@ from vivace.bench.pace import Pace, Ratio
 from vivace.compress.plans.forecast import Draft, Forecast
 from vivace.compress.plans.goals import Goals
 from vivace.domain import Interval
-from vivace.evaluate.retention import Kept, Retention, SliceChange
+from vivace.evaluate.retention import Kept, Retention
+from vivace.evaluate.slices import SliceChange
 from vivace.loop.compress.measure import Measured, Row
 from vivace.loop.compress.search import Try, _judged, _otherwise, _out_of_reach
 

@@ -14,8 +14,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from tests.journeys.shop import make_project, vivace
 from vivace.compress import export
 from vivace.compress.plans.goals import Goals, read_goals
-from vivace.config.prune import PruneSettings
 from vivace.config.evaluate import EvaluateSettings
+from vivace.config.prune import PruneSettings
 from vivace.config.settings import CompressSettings
 from vivace.domain import Candidate, Model, Objective, Scorecard, SilentProgress, Workspace
 from vivace.evaluate import evaluate, load_report

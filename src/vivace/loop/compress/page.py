@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vivace import __version__
-from vivace.evaluate.retention import FEWEST, Kept, SliceChange
+from vivace.evaluate.retention import Kept
+from vivace.evaluate.slices import FEWEST, SliceChange
+from vivace.loop import pages
 from vivace.loop.compress.measure import Measured, Row
 from vivace.loop.plots import COLORS, figure
 from vivace.store.files import write_atomic
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from vivace.loop.compress.search import Found
 
 NAME = "compress.html"
-MARKS = {"breaks": "breaks", "suspect": "look at it", "holds": "", "few": "too few to tell"}
+MARKS = {"breaks": "breaks", "gains": "gains", "suspect": "look at it", "holds": "", "few": "too few to tell"}
 
 
 def write_page(folder: Path, measured: Measured, found: "Found | None" = None) -> Path:
@@ -25,18 +26,11 @@ def write_page(folder: Path, measured: Measured, found: "Found | None" = None) -
 
 def render(measured: Measured, found: "Found | None" = None) -> str:
     """Return the page; `found` adds what was looked for and tried."""
-    import jinja2
-    from plotly.offline import get_plotlyjs
-
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("vivace.loop.compress", "."), autoescape=True, undefined=jinja2.StrictUndefined
-    )
     every = [(part.field, part.value, part.count) for part in measured.rows[0].domain.slices]
     parts = [part for part in every if part[2] >= FEWEST]
-    return environment.get_template("page.html.jinja").render(
-        version=__version__,
-        plotly=get_plotlyjs(),
-        figures={"speed": tradeoff(measured, "speed"), "size": tradeoff(measured, "size")},
+    return pages.render(
+        "compress/page.html.jinja",
+        {"speed": tradeoff(measured, "speed"), "size": tradeoff(measured, "size")},
         measured=measured,
         rows=[_cells(row) for row in measured.rows],
         parts=[

@@ -1,0 +1,212 @@
+"""Two candidates on the same examples: better, worse, as good or too few examples; where, and in which answers."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+import numpy as np
+from msgspec import Struct
+
+from vivace.config.evaluate import EvaluateSettings
+from vivace.domain import Comparison, Interval
+from vivace.errors import DataError
+from vivace.evaluate.answers import Answer
+from vivace.evaluate.comparison import compare
+from vivace.evaluate.metric import METRICS, Metric
+from vivace.evaluate.report import EvaluationReport, load_report
+from vivace.evaluate.slices import SliceChange, slice_changes
+from vivace.stats import Floats, detectable_difference, needed_examples, proportion_interval, standard_error
+
+SHOWN = 10
+"""Answers that are told of as worse, and as better."""
+POINTS = (1.0, 2.0, 5.0)
+_POINTS_OF_A_SHARE = 100
+
+Outcome = Literal["better", "worse", "as good", "unproven"]
+
+
+class Tally(Struct, frozen=True):
+    """One metric, answer by answer.
+
+    `effect` is the mean change over the standard deviation of the changes (Cohen's d of pairs). `superiority` is how
+    often the candidate is the better of the two where they differ, with Wilson's interval.
+    """
+
+    metric: str
+    better: int
+    worse: int
+    equal: int
+    effect: float
+    superiority: Interval | None
+
+
+class Pair(Struct, frozen=True):
+    """One example with both answers; `change` is the candidate's score minus the baseline's."""
+
+    id: str
+    question: str
+    reference: str
+    candidate: str
+    baseline: str
+    change: float
+
+
+class Power(Struct, frozen=True):
+    """What so many examples can show of a metric 8 times in 10, and how many more finely would need, in points."""
+
+    metric: str
+    count: int
+    detectable: float
+    needed: dict[str, int]
+    unit: str = "points"
+
+
+class Difference(Struct, frozen=True):
+    """Everything that tells a candidate from a baseline; `outcome` is that of `metric`, by `margin`.
+
+    `as good` is non-inferiority: the worse end of the interval loses less than the margin. `unproven` says that
+    neither a difference nor its absence is shown.
+    """
+
+    candidate: str
+    baseline: str
+    metric: str
+    margin: float
+    outcome: Outcome
+    sentence: str
+    comparisons: tuple[Comparison, ...]
+    tallies: tuple[Tally, ...]
+    slices: tuple[SliceChange, ...]
+    regressions: tuple[Pair, ...]
+    gains: tuple[Pair, ...]
+    power: Power
+
+    @property
+    def broken(self) -> tuple[SliceChange, ...]:
+        """The slices that are worse beyond chance."""
+        return tuple(part for part in self.slices if part.verdict == "breaks")
+
+
+def difference(
+    candidate: Path | EvaluationReport,
+    baseline: Path | EvaluationReport,
+    settings: EvaluateSettings,
+    metric: str = "token_f1",
+    names: tuple[str, str] | None = None,
+) -> Difference:
+    """Tell two evaluations of the same examples apart; raises `DataError` where they are not the same.
+
+    `names` are what to call them, if not as their evaluations do.
+    """
+    first, second = (load_report(side) if isinstance(side, Path) else side for side in (candidate, baseline))
+    if names is not None:
+        first, second = _renamed(first, names[0]), _renamed(second, names[1])
+    comparisons = compare(first, second, settings)
+    found = next((each for each in comparisons if each.metric == metric), None)
+    if found is None:
+        raise DataError(
+            f"{first.facts.candidate} and {second.facts.candidate} cannot be compared in {metric}: it was not measured "
+            "in both.",
+            "Name another metric: " + ", ".join(each.metric for each in comparisons) + ".",
+        )
+    chosen: Metric = METRICS.load(metric)
+    margin = settings.margin * (1 if not chosen.unit else _POINTS_OF_A_SHARE)
+    outcome = judge(found, margin)
+    pairs = _changes(first, second, metric, higher_is_better=chosen.higher_is_better)
+    power = _power(found, chosen)
+    return Difference(
+        first.facts.candidate,
+        second.facts.candidate,
+        metric,
+        margin,
+        outcome,
+        _sentence(found, chosen, outcome, margin),
+        tuple(comparisons),
+        tuple(_tallies(first.answers, second.answers, comparisons, settings)),
+        slice_changes(first.answers, second.answers, chosen, settings),
+        tuple(pair for pair in pairs[:SHOWN] if pair.change < 0),
+        tuple(pair for pair in pairs[::-1][:SHOWN] if pair.change > 0),
+        power,
+    )
+
+
+def judge(comparison: Comparison, margin: float) -> Outcome:
+    """Return what a comparison comes to where a loss under `margin` does not matter."""
+    if comparison.outcome != "noise":
+        return "better" if comparison.outcome == "better" else "worse"
+    return "as good" if comparison.interval.low > -margin else "unproven"
+
+
+def _sentence(found: Comparison, metric: Metric, outcome: Outcome, margin: float) -> str:
+    scale, unit = (1, metric.unit) if metric.unit else (_POINTS_OF_A_SHARE, "points")
+    low, high = (bound * scale for bound in (found.interval.low, found.interval.high))
+    figures = (
+        f"{found.difference * scale:+.1f} {unit} of {found.metric} on {found.count} examples, "
+        f"{found.interval.level:.0%} interval {low:+.1f} to {high:+.1f}, adjusted p {found.p_adjusted:.3g}"
+    )
+    pair = f"{found.candidate} is"
+    limit = f"{margin * scale:.3g} {unit}"
+    if outcome in ("better", "worse"):
+        small = " by less than the margin" if outcome == "worse" and found.interval.low > -margin else ""
+        return f"{pair} {outcome} than {found.baseline}{small}: {figures}."
+    if outcome == "as good":
+        return f"{pair} as good as {found.baseline}, within {limit}: {figures}."
+    enough = needed_examples(standard_error(found.interval), found.count, margin, level=found.interval.level)
+    return (
+        f"Neither is shown to be better, nor {found.candidate} to be as good as {found.baseline} within {limit}: "
+        f"{figures}. {enough:,} examples would tell."
+    )
+
+
+def _tallies(
+    ours: Sequence[Answer], theirs: Sequence[Answer], comparisons: Sequence[Comparison], settings: EvaluateSettings
+) -> list[Tally]:
+    before = {answer.id: answer for answer in theirs}
+    tallies = []
+    for each in comparisons:
+        metric: Metric = METRICS.load(each.metric)
+        pairs = [(a, b) for a in ours if (b := before[a.id]) and each.metric in a.scores and each.metric in b.scores]
+        if not metric.per_example or not pairs:
+            continue
+        sign = 1 if metric.higher_is_better else -1
+        changes = sign * np.array([a.scores[each.metric] - b.scores[each.metric] for a, b in pairs])
+        tallies.append(_tally(each.metric, changes, settings.confidence))
+    return tallies
+
+
+def _tally(metric: str, changes: Floats, level: float) -> Tally:
+    better, worse = int((changes > 0).sum()), int((changes < 0).sum())
+    spread = float(changes.std(ddof=1)) if len(changes) > 1 else 0.0
+    superiority = proportion_interval(better, better + worse, level=level) if better + worse else None
+    effect = float(changes.mean()) / spread if spread else 0.0
+    return Tally(metric, better, worse, len(changes) - better - worse, effect, superiority)
+
+
+def _changes(first: EvaluationReport, second: EvaluationReport, metric: str, *, higher_is_better: bool) -> list[Pair]:
+    """Return the examples by change of their score, worst first; none for a metric of the whole corpus."""
+    before = {answer.id: answer for answer in second.answers}
+    pairs = []
+    for answer in first.answers:
+        other = before[answer.id]
+        if metric in answer.scores and metric in other.scores:
+            change = answer.scores[metric] - other.scores[metric]
+            texts = (answer.error or answer.answer, other.error or other.answer)
+            change = change if higher_is_better else -change
+            pairs.append(Pair(answer.id, answer.question, answer.reference, *texts, change))
+    return sorted(pairs, key=lambda pair: (pair.change, pair.id))
+
+
+def _power(found: Comparison, metric: Metric) -> Power:
+    error, level = standard_error(found.interval), found.interval.level
+    scale = 1 if metric.unit else _POINTS_OF_A_SHARE
+    needed = {
+        f"{points:g}": needed_examples(error * scale, found.count, points, level=level) if error else found.count
+        for points in POINTS
+    }
+    seen = detectable_difference(error, level=level) * scale
+    return Power(found.metric, found.count, seen, needed, metric.unit or "points")
+
+
+def _renamed(report: EvaluationReport, name: str) -> EvaluationReport:
+    return msgspec.structs.replace(report, facts=msgspec.structs.replace(report.facts, candidate=name))

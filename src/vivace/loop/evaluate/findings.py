@@ -1,0 +1,88 @@
+"""What two evaluations say about a candidate: slices that break, and whether it is worse than the newest release."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from msgspec import Struct
+
+from vivace.domain import Artifact, Candidate, Reason
+from vivace.errors import VivaceError
+from vivace.evaluate.difference import Difference
+from vivace.loop import stages
+from vivace.loop.evaluate.diff import difference_stage
+from vivace.loop.project import Project
+
+_SHOWN = 3
+
+
+class Newest(Struct, frozen=True):
+    """The newest release, and its evaluation on the examples of today."""
+
+    name: str
+    candidate: Candidate
+    report: Path
+
+
+def newest_release(project: Project, dataset: Artifact) -> Newest | None:
+    """Evaluate the newest release on the dataset's test examples; None without one, or where it cannot be opened."""
+    if not project.settings.release.must_not_regress:
+        return None
+    from vivace.release import open_release
+
+    found = project.store.artifacts("release")
+    if not found:
+        return None
+    try:
+        candidate = open_release(found[0].path).candidate
+        outcome = stages.evaluate(project, candidate, dataset)
+    except VivaceError as error:
+        project.progress.say(f"Not compared with release {found[0].short_id}: {error}")
+        return None
+    return Newest(found[0].short_id, candidate, outcome.artifact.path)
+
+
+def findings(
+    project: Project,
+    item: Candidate,
+    baseline: Candidate,
+    reports: Mapping[str, Artifact],
+    newest: Newest | None,
+) -> tuple[Reason, ...]:
+    """Return the requirements of `[release]` that need two evaluations; none for the baseline itself."""
+    if item.name == baseline.name:
+        return ()
+    ours = reports[item.name].path
+    reasons = []
+    if project.settings.release.slices_must_hold:
+        found = difference_stage(project, ours, reports[baseline.name].path, (item.name, baseline.name), page=False)
+        reasons.append(_slices(found))
+    if newest is not None and not _is_same(item, newest.candidate):
+        names = (item.name, f"release {newest.name}")
+        reasons.append(_regression(difference_stage(project, ours, newest.report, names, page=False)))
+    return tuple(reasons)
+
+
+def _slices(found: Difference) -> Reason:
+    broken = sorted(found.broken, key=lambda part: part.change or 0.0)
+    told = [f"{part.field} {part.value} {part.change:+.3f}" for part in broken[:_SHOWN]]
+    more = f" and {len(broken) - _SHOWN} more" if len(broken) > _SHOWN else ""
+    measured = sum(part.change is not None for part in found.slices)
+    detail = f"{found.metric}: {', '.join(told)}{more}" if broken else f"{measured} slices of {found.metric} hold"
+    return Reason(f"no slice worse than {found.baseline}", not broken, detail, float(len(broken)))
+
+
+def _regression(found: Difference) -> Reason:
+    comparison = next(each for each in found.comparisons if each.metric == found.metric)
+    low, high = comparison.interval.low, comparison.interval.high
+    detail = f"{found.metric} {comparison.difference:+.3f} [{low:+.3f}, {high:+.3f}], p = {comparison.p_adjusted:.4f}"
+    met = found.outcome != "worse"
+    return Reason(f"not worse than {found.baseline}", met, detail, 0.0 if met else abs(comparison.difference))
+
+
+def _is_same(item: Candidate, released: Candidate) -> bool:
+    """Tell whether a candidate answers as the release does: the same weights behind the same layers."""
+    return bool(item.model.artifact_id) and (item.model.artifact_id, item.engine, item.chain) == (
+        released.model.artifact_id,
+        released.engine,
+        released.chain,
+    )
