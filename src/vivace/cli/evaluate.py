@@ -5,6 +5,11 @@ from typing import Annotated
 
 import typer
 
+from vivace.cli.evaluate_ethics import ethics
+from vivace.cli.evaluate_general import general, task
+from vivace.cli.evaluate_grounding import grounding, retrieval
+from vivace.cli.evaluate_judge import judge
+from vivace.cli.evaluate_scales import scales
 from vivace.cli.options import HERE, Changes, DefaultGroup, Json, ProjectDir, Quiet
 
 SIDE = "Candidate, release (the newest), id or folder of one, model, or folder of an evaluation; @FILE: a prompt."
@@ -44,3 +49,7 @@ def diff(
         print_json(found)
     else:
         print_difference(found, project)
+
+
+for command in (judge, ethics, general, task, scales, retrieval, grounding):
+    app.command()(command)

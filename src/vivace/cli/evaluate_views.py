@@ -7,7 +7,6 @@ from rich.table import Table
 
 from vivace.cli.screen import out
 from vivace.evaluate.difference import Difference
-from vivace.evaluate.metric import METRICS
 from vivace.loop.evaluate.diff import NAME
 from vivace.loop.evaluate.diff_page import MARKS, figures, power_sentence
 
@@ -24,7 +23,7 @@ def print_difference(found: Difference, project: Path) -> None:
         table.add_column(label, justify="right", no_wrap=True)
     tallies = {tally.metric: tally for tally in found.tallies}
     for each in found.comparisons:
-        digits = 2 if METRICS.load(each.metric).unit else 3
+        digits = 2 if each.unit else 3
         tally = tallies.get(each.metric)
         table.add_row(
             each.metric,

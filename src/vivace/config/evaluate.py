@@ -5,6 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from vivace.config.ethics import EthicsSettings
+from vivace.config.general import GeneralSettings
 from vivace.config.grader import GraderSettings
 from vivace.config.judge import JudgeSettings
 from vivace.config.scales import ScalesSettings
@@ -26,6 +27,8 @@ class EvaluateSettings(Table):
     """Bootstrap and permutation resamples."""
     concurrency: Count = 16
     """Requests sent to the engine at once."""
+    likelihood: bool = True
+    """Also ask how likely the references are (loss, perplexity, token accuracy); without it, evaluating is faster."""
     seed: int = 0
     """Seed of resampling."""
     slice_by: list[str] = ["intent", "language", "group", "turn"]
@@ -34,9 +37,15 @@ class EvaluateSettings(Table):
     """What one model may lose to another and still be called as good, as a share of the metric's scale."""
     graders: list[GraderSettings] = []
     """Metrics of your own, in the shape of OpenAI's graders, each a table [[evaluate.graders]]."""
+    graders_file: str | None = None
+    """A JSON file of the project with graders in OpenAI's shape, besides [[evaluate.graders]]."""
+    own: list[str] = []
+    """Metrics of your own, each file.py:function; the function gets (answer, reference, example)."""
     judge: JudgeSettings = JudgeSettings()
     """A model that judges answers."""
     ethics: EthicsSettings = EthicsSettings()
     """Bias, harm and leaks."""
+    general: GeneralSettings = GeneralSettings()
+    """What a model can besides its domain."""
     scales: ScalesSettings = ScalesSettings()
     """Several sizes of model."""

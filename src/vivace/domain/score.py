@@ -26,7 +26,7 @@ class Comparison(Struct, frozen=True):
     """A paired comparison of `candidate` against `baseline` on the same examples.
 
     `difference` is candidate minus baseline, oriented so that positive is better; `p_value` is two-sided,
-    `p_adjusted` after correction for the family of comparisons it belongs to.
+    `p_adjusted` after correction for the family of comparisons it belongs to; `unit` is the metric's.
     """
 
     metric: str
@@ -37,6 +37,7 @@ class Comparison(Struct, frozen=True):
     p_value: float
     p_adjusted: float
     count: int
+    unit: str = ""
 
     @property
     def outcome(self) -> str:

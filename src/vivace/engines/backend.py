@@ -1,6 +1,6 @@
 """What an engine's own file provides, and the table of engines."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Protocol
 
 from vivace.domain import ModelFormat
@@ -29,6 +29,15 @@ _DEFAULTS: Mapping[ModelFormat, str] = {
 }
 
 INSTALL_LOOP = 'Install it with: pip install "vivace[loop]"'
+
+
+class Likelihoods(list[float]):
+    """The log-probability of each token of one answer; `greedy` says which tokens are the likeliest at their place."""
+
+    def __init__(self, logprobs: Iterable[float], greedy: Iterable[bool] = ()) -> None:
+        super().__init__(logprobs)
+        self.greedy = list(greedy)
+
 
 Emit = Callable[..., None]
 """emit(id, ids, finish=None, cached_tokens=0): send new tokens of one answer to the parent."""
@@ -68,8 +77,8 @@ class Backend(Protocol):
         """Advance the requests in work by at least one token."""
         ...
 
-    def score(self, requests: Sequence[Score]) -> list[list[float]]:
-        """Return the log-probability of each answer token, per request."""
+    def score(self, requests: Sequence[Score]) -> Sequence[list[float]]:
+        """Return, per request, the log-probability of each answer token, as `Likelihoods` where more is known."""
         ...
 
 

@@ -79,10 +79,11 @@ class Tokens(Struct, frozen=True, tag="tokens"):
 
 
 class Scored(Struct, frozen=True, tag="scored"):
-    """The log-probabilities that a `Score` asked for."""
+    """The log-probabilities that a `Score` asked for; `greedy` says which tokens are the likeliest, if it is known."""
 
     id: int
     logprobs: list[float]
+    greedy: list[bool] = []
 
 
 class Failed(Struct, frozen=True, tag="failed"):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from msgspec import Struct
 
 from vivace.domain import Sampling
-from vivace.engines.backend import Emit, Poll
+from vivace.engines.backend import Emit, Likelihoods, Poll
 from vivace.engines.frames import Add, Load, Score
 from vivace.engines.limits import free_memory_bytes
 from vivace.engines.llamacpp_library import Library, open_library, open_model
@@ -115,8 +115,8 @@ class LlamaCppBackend:
             self._choose(self._running[number], row, emit)
         poll()
 
-    def score(self, requests: Sequence[Score]) -> list[list[float]]:
-        """Return the log-probability of each answer token, in a context of its own that shares the weights."""
+    def score(self, requests: Sequence[Score]) -> list[Likelihoods]:
+        """Return what is known of each answer token, in a context of its own that shares the weights."""
         for request in requests:
             self._check((*request.prompt_ids, *request.answer_ids))
         longest = max(len(request.prompt_ids) + len(request.answer_ids) for request in requests)
@@ -245,11 +245,12 @@ class Context:
         """Forget what a slot holds after its first `keep` tokens."""
         self._lib.llama_memory_seq_rm(self._memory, slot, keep, -1)
 
-    def logprobs(self, prompt: Sequence[int], answer: Sequence[int]) -> list[float]:
+    def logprobs(self, prompt: Sequence[int], answer: Sequence[int]) -> Likelihoods:
         """Return the log-probability of each token of `answer` after `prompt`, in a cache of its own."""
         self._lib.llama_memory_clear(self._memory, False)
         ids = [*prompt, *answer][:-1]  # nothing is predicted from the last
         found: list[float] = []
+        greedy: list[bool] = []
         for start in range(0, len(ids), self.n_batch):
             rows = [
                 (token, place, 0, place >= len(prompt) - 1)
@@ -258,8 +259,10 @@ class Context:
             self.decode(rows)
             for row, (_, place, _, wanted) in enumerate(rows):
                 if wanted:
-                    found.append(_logprob(self.logits(row), answer[place - len(prompt) + 1]))
-        return found
+                    logits, token = self.logits(row), answer[place - len(prompt) + 1]
+                    found.append(_logprob(logits, token))
+                    greedy.append(bool(logits[token] >= logits.max()))
+        return Likelihoods(found, greedy)
 
     def close(self) -> None:
         """Give its memory back."""

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from msgspec import Struct
 
-from vivace.engines.backend import Emit, Poll
+from vivace.engines.backend import Emit, Likelihoods, Poll
 from vivace.engines.frames import Add, Load, Score
 
 
@@ -68,8 +68,8 @@ class OnnxRuntimeBackend:
                 self._advance(self._running[number], emit)
                 poll()
 
-    def score(self, requests: Sequence[Score]) -> list[list[float]]:
-        """Return the log-probability of each answer token, one forward pass per request."""
+    def score(self, requests: Sequence[Score]) -> list[Likelihoods]:
+        """Return what is known of each answer token, one forward pass per request."""
         return [self._score(request) for request in requests]
 
     def _begin(self, request: Add) -> Any:
@@ -106,7 +106,7 @@ class OnnxRuntimeBackend:
             del self._running[request.id]
         emit(request.id, (token,), "length" if last else None)
 
-    def _score(self, request: Score) -> list[float]:
+    def _score(self, request: Score) -> Likelihoods:
         import numpy as np
 
         ids = (*request.prompt_ids, *request.answer_ids)
@@ -116,5 +116,5 @@ class OnnxRuntimeBackend:
         logits = generator.get_output("logits")[0, len(request.prompt_ids) - 1 : -1].astype(np.float64)
         top = logits.max(-1, keepdims=True)
         norm = top[:, 0] + np.log(np.exp(logits - top).sum(-1))
-        picked = logits[np.arange(len(request.answer_ids)), list(request.answer_ids)] - norm
-        return [float(value) for value in picked]
+        picked = logits[np.arange(len(request.answer_ids)), list(request.answer_ids)]
+        return Likelihoods((picked - norm).tolist(), (picked >= top[:, 0]).tolist())

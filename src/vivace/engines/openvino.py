@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from msgspec import Struct
 
-from vivace.engines.backend import Emit, Poll
+from vivace.engines.backend import Emit, Likelihoods, Poll
 from vivace.engines.frames import Add, Load, Score
 from vivace.engines.limits import free_memory_bytes
 from vivace.errors import EngineError, ResourceError
@@ -123,7 +123,7 @@ class OpenVinoBackend:
         if self._running and not self._pipeline.has_non_finished_requests():
             raise EngineError("The pipeline forgot a request.")
 
-    def score(self, requests: Sequence[Score]) -> list[list[float]]:
+    def score(self, requests: Sequence[Score]) -> list[Likelihoods]:
         """Score with a second, exact copy of the model, opened at the first call.
 
         The pipeline's own `echo` log-probabilities are not used: for tokens found in the prefix cache they are

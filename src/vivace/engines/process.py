@@ -143,6 +143,12 @@ class ProcessEngine:
 
     async def token_logprobs(self, prompt_ids: tuple[int, ...], answer_ids: tuple[int, ...]) -> list[float]:
         """Return the natural log-probability of each answer token given the prompt and the answer before it."""
+        return (await self.token_choices(prompt_ids, answer_ids))[0]
+
+    async def token_choices(
+        self, prompt_ids: tuple[int, ...], answer_ids: tuple[int, ...]
+    ) -> tuple[list[float], list[bool]]:
+        """Return the log-probabilities and whether each token is the likeliest, an empty list where that is unknown."""
         if not prompt_ids or not answer_ids:
             raise RequestError("A likelihood needs a prompt and an answer of at least one token each.", "messages")
         self._check_length(len(prompt_ids), len(answer_ids))
@@ -152,7 +158,7 @@ class ProcessEngine:
             event = await _next(queue)
             assert isinstance(event, Scored)
             self._forget(number, cancel=False)
-            return event.logprobs
+            return event.logprobs, event.greedy
         finally:
             self._forget(number, cancel=True)
 

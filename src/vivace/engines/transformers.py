@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from msgspec import Struct
 
 from vivace.domain import Sampling
-from vivace.engines.backend import Emit, Poll
+from vivace.engines.backend import Emit, Likelihoods, Poll
 from vivace.engines.frames import Add, Load, Score
 from vivace.errors import ModelError
 
@@ -86,10 +86,10 @@ class TransformersBackend:
         finally:
             self._rows = []
 
-    def score(self, requests: Sequence[Score]) -> list[list[float]]:
-        """Return the log-probability of each answer token, from forward passes over left-padded batches."""
+    def score(self, requests: Sequence[Score]) -> list[Likelihoods]:
+        """Return what is known of each answer token, from forward passes over left-padded batches."""
         by_length = sorted(range(len(requests)), key=lambda index: _length(requests[index]))
-        results: list[list[float]] = [[] for _ in requests]
+        results = [Likelihoods(()) for _ in requests]
         while by_length:
             batch = [by_length.pop()]
             width = _length(requests[batch[0]])
@@ -151,7 +151,7 @@ class TransformersBackend:
             row.done = row.sent >= sampling.max_tokens
             emit(row.request.id, (token,), "length" if row.done else None)
 
-    def _score(self, requests: Sequence[Score]) -> list[list[float]]:
+    def _score(self, requests: Sequence[Score]) -> list[Likelihoods]:
         import torch
 
         input_ids, attention_mask = self._pad([(*each.prompt_ids, *each.answer_ids) for each in requests])
@@ -169,9 +169,11 @@ class TransformersBackend:
             results = []
             for line, request in enumerate(requests):
                 count = len(request.answer_ids)
-                logprobs = logits[line, -count:].float().log_softmax(-1)
-                targets = torch.tensor(request.answer_ids, device=logprobs.device)
-                results.append(logprobs.gather(1, targets[:, None])[:, 0].double().tolist())
+                told = logits[line, -count:].float()
+                targets = torch.tensor(request.answer_ids, device=told.device)[:, None]
+                logprobs = told.log_softmax(-1).gather(1, targets)[:, 0].double().tolist()
+                greedy = (told.gather(1, targets)[:, 0] >= told.amax(-1)).tolist()
+                results.append(Likelihoods(logprobs, greedy))
         return results
 
     def _pad(self, prompts: Sequence[Sequence[int]]) -> tuple["torch.Tensor", "torch.Tensor"]:

@@ -14,7 +14,7 @@ import time
 from collections import deque
 from typing import BinaryIO
 
-from vivace.engines.backend import ENGINES, INSTALL_LOOP, Backend, one_sentence
+from vivace.engines.backend import ENGINES, INSTALL_LOOP, Backend, Likelihoods, one_sentence
 from vivace.engines.frames import (
     Add,
     Cancel,
@@ -146,7 +146,8 @@ class Worker:
                 self._outbox.send(_failure(error, request.id))
             return
         for request, logprobs in zip(requests, results, strict=True):
-            self._outbox.send(Scored(request.id, logprobs))
+            greedy = logprobs.greedy if isinstance(logprobs, Likelihoods) else []
+            self._outbox.send(Scored(request.id, list(logprobs), greedy))
 
 
 def main() -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import math
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from time import monotonic
@@ -14,12 +14,25 @@ from msgspec import Struct
 
 from vivace.chain import answer
 from vivace.config.evaluate import EvaluateSettings
-from vivace.domain import Candidate, Chunk, Example, Likelihood, Message, Progress, Request, Responder, Sampling
+from vivace.domain import (
+    Candidate,
+    Chunk,
+    Example,
+    GreedyLikelihood,
+    Likelihood,
+    Message,
+    Progress,
+    Request,
+    Responder,
+    Sampling,
+)
 from vivace.errors import EngineDied, RequestError, VivaceError
 from vivace.evaluate.answers import Answer
+from vivace.evaluate.metrics.tool_call import parse_calls, same_calls
 from vivace.store.files import append_line, read_journal
 
 _MAX_SEED = 2**31
+_REVISION = 2  # what an answer holds; a journal of another revision is not read
 
 
 class Encoder(Protocol):
@@ -31,6 +44,10 @@ class Encoder(Protocol):
         self, messages: Sequence[Message], *, add_generation_prompt: bool = True, tools: Sequence[dict[str, Any]] = ()
     ) -> tuple[int, ...]:
         """Return the ids of a conversation, ready for the assistant's turn or complete."""
+        ...
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Return the text of ids."""
         ...
 
 
@@ -84,6 +101,7 @@ def grouped(examples: Sequence[Example], size: int) -> list[list[Example]]:
 def group_key(candidate: Candidate, group: Sequence[Example], settings: EvaluateSettings) -> str:
     """Return the hash of everything that decides the answers of a group."""
     asked = (
+        _REVISION,
         candidate.engine,
         candidate.model.name,
         candidate.model.weights,
@@ -161,6 +179,11 @@ async def _answer(seat: Seat, example: Example, settings: EvaluateSettings) -> A
         tools=example.tools,
     )
     blank = Answer(example.id, example.prompt, example.reference, "", metadata=example.metadata)
+    if calls := example.messages[-1].tool_calls:
+        unwritten = _unwritten(seat.engine.tokenizer, example)
+        blank = msgspec.structs.replace(blank, wanted_calls=calls, calls_error=unwritten)
+        if blank.unasked:
+            return msgspec.structs.replace(blank, likelihood_error=unwritten)
     try:
         trace = await answer(seat.responder, request, monotonic)
     except EngineDied:
@@ -176,28 +199,56 @@ async def _answer(seat: Seat, example: Example, settings: EvaluateSettings) -> A
         completion_tokens=trace.usage.completion_tokens if trace.usage else 0,
         error=trace.error or (None if text.strip() else "The answer is empty."),
     )
-    logprob, token_count, unknown = await _likelihood(seat.engine, example)
-    return msgspec.structs.replace(got, logprob=logprob, token_count=token_count, likelihood_error=unknown)
+    return await _with_likelihood(got, seat.engine, example)
 
 
-async def _likelihood(engine: Overhearing, example: Example) -> tuple[float | None, int, str | None]:
-    """Return the log-probability of the reference and its token count, or why they are unknown."""
+async def _with_likelihood(answer: Answer, engine: Overhearing, example: Example) -> Answer:
+    """Return the answer with how likely the reference is, or why that is unknown."""
+
+    def unknown(reason: str) -> Answer:
+        return msgspec.structs.replace(answer, likelihood_error=reason)
+
     if not isinstance(engine.engine, Likelihood):
-        return None, 0, "The engine cannot tell likelihoods."
+        return unknown("The engine cannot tell likelihoods.")
     messages = engine.heard.get(example.id)
     if messages is None:
-        return None, 0, "The request did not reach the engine."
+        return unknown("The request did not reach the engine.")
+    greedy: list[bool] = []
     try:
         prompt_ids, answer_ids = reference_ids(engine.tokenizer, messages, example)
-        logprobs = await engine.engine.token_logprobs(prompt_ids, answer_ids)
+        if isinstance(engine.engine, GreedyLikelihood):
+            logprobs, greedy = await engine.engine.token_choices(prompt_ids, answer_ids)
+        else:
+            logprobs = await engine.engine.token_logprobs(prompt_ids, answer_ids)
     except EngineDied:
         raise
     except VivaceError as error:
-        return None, 0, str(error)
-    total = math.fsum(logprobs)
-    if len(logprobs) != len(answer_ids) or not math.isfinite(total):
-        return None, 0, f"The engine gave {len(logprobs)} log-probabilities, sum {total}, for {len(answer_ids)} tokens."
-    return total, len(answer_ids), None
+        return unknown(str(error))
+    total, count = math.fsum(logprobs), len(answer_ids)
+    if len(logprobs) != count or not math.isfinite(total):
+        return unknown(f"The engine gave {len(logprobs)} log-probabilities, sum {total}, for {count} tokens.")
+    return msgspec.structs.replace(
+        answer, logprob=total, token_count=count, greedy_count=sum(greedy) if len(greedy) == count else None
+    )
+
+
+def _unwritten(tokenizer: Encoder, example: Example) -> str | None:
+    """Return why the model cannot be asked for the tool calls of an example: its template does not write them so."""
+    called = example.messages[-1]
+    try:
+        _, ids = reference_ids(tokenizer, example.prompt, example)
+        silent = msgspec.structs.replace(
+            example, messages=(*example.prompt, msgspec.structs.replace(called, tool_calls=()))
+        )
+        _, without = reference_ids(tokenizer, example.prompt, silent)
+    except VivaceError as error:
+        return str(error)
+    if ids == without:
+        return "The model's chat template writes no tool calls."
+    found = parse_calls(tokenizer.decode(ids))
+    if not same_calls(found, [call.function for call in called.tool_calls]):
+        return "The model's chat template writes tool calls in a form that is not read here."
+    return None
 
 
 def reference_ids(

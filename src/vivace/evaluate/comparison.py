@@ -7,10 +7,11 @@ import msgspec
 import numpy as np
 
 from vivace.config.evaluate import EvaluateSettings
-from vivace.domain import Comparison
+from vivace.domain import Comparison, Score
 from vivace.errors import DataError
 from vivace.evaluate.answers import Answer
-from vivace.evaluate.metric import METRICS, Metric
+from vivace.evaluate.graders import PASSED
+from vivace.evaluate.metric import METRICS, Metric, stored_metric
 from vivace.evaluate.report import EvaluationReport, load_report
 from vivace.evaluate.slices import SWAPS, oriented
 from vivace.stats import (
@@ -36,14 +37,25 @@ def compare(
     first, second = _opened(candidate), _opened(baseline)
     check_same_examples(first, second)
     comparisons = []
-    for name in METRICS.names():
-        metric: Metric = METRICS.load(name)
+    for metric in every_metric(first):
         pairs = _pairs(metric, first, second)
         if metric.compared and len(pairs) >= _FEWEST:
             rows = [metric.rows([pair[side] for pair in pairs]) for side in (0, 1)]
             names = (first.facts.candidate, second.facts.candidate)
             comparisons.append(_comparison(metric, rows[0], rows[1], names, settings))
     return family(comparisons)
+
+
+def every_metric(report: EvaluationReport) -> list[Metric]:
+    """Return the registered metrics and those that the report's project brought itself."""
+    known = METRICS.names()
+    brought = [each for each in report.scores if each.metric not in known and not each.metric.endswith(PASSED)]
+    return [*map(METRICS.load, known), *map(stored, brought)]
+
+
+def stored(score: Score) -> Metric:
+    """Return the metric of a score that a project's own grader gave."""
+    return stored_metric(score.metric, unit=score.unit, higher_is_better=score.higher_is_better)
 
 
 def family(comparisons: Sequence[Comparison]) -> list[Comparison]:
@@ -59,7 +71,7 @@ def detectable(comparison: Comparison) -> float:
 
 def describe(comparison: Comparison) -> str:
     """Return the outcome as a sentence, with what noise could hide."""
-    unit = METRICS.load(comparison.metric).unit
+    unit = comparison.unit
     scale, word = (1, unit) if unit else (100, "points")
     low, high = (bound * scale for bound in (comparison.interval.low, comparison.interval.high))
     figures = (
@@ -93,19 +105,20 @@ def _comparison(
         seed=settings.seed,
     )
     return Comparison(
-        metric.name, *names, float(values[0] - values[1]), interval, p_value, p_value, count=len(candidate)
+        metric.name, *names, float(values[0] - values[1]), interval, p_value, p_value, len(candidate), metric.unit
     )
 
 
 def _pairs(metric: Metric, first: EvaluationReport, second: EvaluationReport) -> list[tuple[Answer, Answer]]:
     """Return the pairs of answers that the metric can compare."""
-    pairs = list(zip(first.answers, second.answers, strict=True))
+    scored = [{each.id for each in metric.scored(report.answers)} for report in (first, second)]
+    both = scored[0] & scored[1]
+    pairs = [pair for pair in zip(first.answers, second.answers, strict=True) if pair[0].id in both]
     if not metric.of_likelihood:
         return pairs
-    known = [pair for pair in pairs if all(each.logprob is not None for each in pair)]
-    counts = np.array([[each.token_count for each in pair] for pair in known]).reshape(len(known), 2)
+    counts = np.array([[each.token_count for each in pair] for pair in pairs]).reshape(len(pairs), 2)
     # Other tokens, other question: a loss per token says nothing across tokenizers.
-    return known if (counts[:, 0] == counts[:, 1]).all() else []
+    return pairs if (counts[:, 0] == counts[:, 1]).all() else []
 
 
 def check_same_examples(first: EvaluationReport, second: EvaluationReport) -> None:

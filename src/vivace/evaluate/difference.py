@@ -12,8 +12,8 @@ from vivace.config.evaluate import EvaluateSettings
 from vivace.domain import Comparison, Interval
 from vivace.errors import DataError
 from vivace.evaluate.answers import Answer
-from vivace.evaluate.comparison import compare
-from vivace.evaluate.metric import METRICS, Metric
+from vivace.evaluate.comparison import compare, every_metric
+from vivace.evaluate.metric import Metric
 from vivace.evaluate.report import EvaluationReport, load_report
 from vivace.evaluate.slices import SliceChange, slice_changes
 from vivace.stats import Floats, detectable_difference, needed_examples, proportion_interval, standard_error
@@ -110,7 +110,8 @@ def difference(
             "in both.",
             "Name another metric: " + ", ".join(each.metric for each in comparisons) + ".",
         )
-    chosen: Metric = METRICS.load(metric)
+    by_name = {each.name: each for each in every_metric(first)}
+    chosen = by_name[metric]
     margin = settings.margin * (1 if not chosen.unit else _POINTS_OF_A_SHARE)
     outcome = judge(found, margin)
     pairs = _changes(first, second, metric, higher_is_better=chosen.higher_is_better)
@@ -123,7 +124,7 @@ def difference(
         outcome,
         _sentence(found, chosen, outcome, margin),
         tuple(comparisons),
-        tuple(_tallies(first.answers, second.answers, comparisons, settings)),
+        tuple(_tallies(first.answers, second.answers, [by_name[each.metric] for each in comparisons], settings)),
         slice_changes(first.answers, second.answers, chosen, settings),
         tuple(pair for pair in pairs[:SHOWN] if pair.change < 0),
         tuple(pair for pair in pairs[::-1][:SHOWN] if pair.change > 0),
@@ -160,18 +161,17 @@ def _sentence(found: Comparison, metric: Metric, outcome: Outcome, margin: float
 
 
 def _tallies(
-    ours: Sequence[Answer], theirs: Sequence[Answer], comparisons: Sequence[Comparison], settings: EvaluateSettings
+    ours: Sequence[Answer], theirs: Sequence[Answer], metrics: Sequence[Metric], settings: EvaluateSettings
 ) -> list[Tally]:
     before = {answer.id: answer for answer in theirs}
     tallies = []
-    for each in comparisons:
-        metric: Metric = METRICS.load(each.metric)
-        pairs = [(a, b) for a in ours if (b := before[a.id]) and each.metric in a.scores and each.metric in b.scores]
+    for metric in metrics:
+        pairs = [(a, b) for a in ours if (b := before[a.id]) and metric.name in a.scores and metric.name in b.scores]
         if not metric.per_example or not pairs:
             continue
         sign = 1 if metric.higher_is_better else -1
-        changes = sign * np.array([a.scores[each.metric] - b.scores[each.metric] for a, b in pairs])
-        tallies.append(_tally(each.metric, changes, settings.confidence))
+        changes = sign * np.array([a.scores[metric.name] - b.scores[metric.name] for a, b in pairs])
+        tallies.append(_tally(metric.name, changes, settings.confidence))
     return tallies
 
 

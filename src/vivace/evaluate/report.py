@@ -22,7 +22,8 @@ _SORTED_BY = "token_f1"
 class Facts(Struct, frozen=True):
     """What was evaluated and how, what failed, and what the metrics exactly are.
 
-    `detectable` is, per metric, the smallest difference to another system that this many examples can show.
+    `detectable` is, per metric, the smallest difference to another system that this many examples can show; `notes`
+    say what must be known of some figures.
     """
 
     candidate: str
@@ -42,6 +43,7 @@ class Facts(Struct, frozen=True):
     signatures: dict[str, str]
     detectable: dict[str, float]
     version: str
+    notes: dict[str, str] = {}
 
 
 class EvaluationReport(Struct, frozen=True):
@@ -92,6 +94,7 @@ def markdown(report: EvaluationReport) -> str:
         f"{facts.model} ({facts.weights}) on {facts.engine}, {facts.examples} examples answered, "
         f"{len(facts.failed)} failed.",
         _score_table(report.scores),
+        *(f"{name}: {note}" for name, note in facts.notes.items()),
         *(f"Not measured: {name}. {reason}" for name, reason in facts.missing_metrics.items()),
         power_sentence(report),
         *_losses(facts),

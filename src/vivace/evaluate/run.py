@@ -17,11 +17,13 @@ from vivace.engines import open_engine
 from vivace.errors import DataError
 from vivace.evaluate.answering import answer_examples, finished_groups, group_key, grouped
 from vivace.evaluate.answers import Answer, is_scorable
+from vivace.evaluate.graders import Brought, Examiner, Graded, Opened
 from vivace.evaluate.metric import METRICS, Metric, per_example
 from vivace.evaluate.report import EvaluationReport, Facts, write_report
 from vivace.evaluate.slices import slice_scores
 from vivace.stats import detectable_difference, standard_error
 
+NOTHING = Brought()
 _FEWEST = 2
 
 
@@ -32,10 +34,13 @@ def evaluate(
     workspace: Workspace,
     *,
     threads: int | None = None,
+    brought: Brought = NOTHING,
+    graders: Opened | None = None,
 ) -> dict[str, Any]:
     """Evaluate a candidate and write `answers.jsonl`, `scores.json`, `slices.json`, `facts.json` and `report.md`.
 
-    Raises `DataError` when there are too few examples for an interval, `EngineError` when the engine died: started
+    `brought` are the project's own graders and functions, `graders` opens the models that grade. Raises `ConfigError`
+    for what could never be graded, `DataError` when there are too few examples for an interval, `EngineError` when the engine died: started
     again with the same workspace it continues after the last finished group.
     """
 
@@ -44,7 +49,7 @@ def evaluate(
         # an interrupted run would not give what an uninterrupted one gives.
         return open_engine(candidate.engine, candidate.model, threads=threads, prefix_cache=False)
 
-    return evaluate_on(opened, candidate, examples, settings, workspace)
+    return evaluate_on(opened, candidate, examples, settings, workspace, brought, graders)
 
 
 def evaluate_on(
@@ -53,9 +58,12 @@ def evaluate_on(
     examples: Sequence[Example],
     settings: EvaluateSettings,
     workspace: Workspace,
+    brought: Brought = NOTHING,
+    graders: Opened | None = None,
 ) -> dict[str, Any]:
     """Evaluate a candidate on the engine that `opened` opens; an engine with nothing left to do is not opened."""
     chosen, unscorable, left_out = choose(examples, settings)
+    brought.check(chosen)
     journal = workspace.scratch / "groups.jsonl"
     groups = [(group_key(candidate, group, settings), group) for group in grouped(chosen, settings.concurrency)]
     done = finished_groups(journal)
@@ -72,7 +80,10 @@ def evaluate_on(
     if to_do:
         done |= asyncio.run(ask())
     answers = [answer for key, _ in groups for answer in done[key]]
-    report = score(candidate, answers, settings, unscorable=unscorable, left_out=left_out)
+    examiner = Examiner(graders, workspace.scratch / "graders.jsonl", workspace.progress, settings.concurrency)
+    graded = asyncio.run(brought.grade(answers, examiner))
+    extra = brought.metrics(graded.answers)
+    report = score(candidate, graded, settings, extra, unscorable=unscorable, left_out=left_out)
     write_report(report, workspace.out)
     return summary(report)
 
@@ -91,7 +102,7 @@ def choose(examples: Sequence[Example], settings: EvaluateSettings) -> tuple[lis
     unscorable = sorted(seen - {example.id for example in scorable})
     if len(scorable) < _FEWEST:
         raise DataError(
-            f"There are {len(scorable)} test examples with a text answer to compare with; an interval needs two.",
+            f"There are {len(scorable)} test examples with an answer to compare with; an interval needs two.",
             "Hold out more conversations ([data] test or test_fraction).",
         )
     scorable.sort(key=lambda example: hashlib.sha256(example.id.encode()).digest())
@@ -101,22 +112,23 @@ def choose(examples: Sequence[Example], settings: EvaluateSettings) -> tuple[lis
 
 def score(
     candidate: Candidate,
-    answers: Sequence[Answer],
+    answers: Sequence[Answer] | Graded,
     settings: EvaluateSettings,
+    extra: Sequence[Metric] = (),
     *,
     unscorable: Sequence[str] = (),
     left_out: int = 0,
 ) -> EvaluationReport:
-    """Return the report of answers: every registered metric that can be computed, and why the others cannot."""
-    ordered = sorted(answers, key=lambda each: each.id)
-    values: dict[str, dict[str, float]] = {each.id: {} for each in ordered}
+    """Return the report of answers: every metric that can be computed, `extra` ones too, and why others cannot."""
+    graded = answers if isinstance(answers, Graded) else Graded(tuple(answers), {}, {})
+    ordered = sorted(graded.answers, key=lambda each: each.id)
+    values: dict[str, dict[str, float]] = {each.id: dict(each.scores) for each in ordered}
     scores, signatures, missing = [], {}, {}
-    for name in METRICS.names():
-        metric: Metric = METRICS.load(name)
+    for metric in (*map(METRICS.load, METRICS.names()), *extra):
+        name = metric.name
         usable = metric.scored(ordered)
         if len(usable) < _FEWEST:
-            reasons = sorted({each.likelihood_error for each in ordered if each.likelihood_error})
-            missing[name] = reasons[0] if reasons else "Fewer than two answers can be scored."
+            missing[name] = graded.missing.get(name) or metric.why_missing(ordered)
             continue
         rows = metric.rows(usable)
         scores.append(metric.score(rows, level=settings.confidence, resamples=settings.resamples, seed=settings.seed))
@@ -140,6 +152,7 @@ def score(
         failed={each.id: each.error for each in scored if each.error},
         without_likelihood={each.id: each.likelihood_error for each in scored if each.likelihood_error},
         missing_metrics=missing,
+        notes=graded.notes,
         signatures=signatures,
         detectable={each.metric: _detectable(each) for each in scores},
         version=__version__,

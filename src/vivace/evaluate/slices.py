@@ -54,9 +54,10 @@ def oriented(metric: Metric) -> Aggregate:
 
 
 def slice_scores(answers: Sequence[Answer], settings: EvaluateSettings) -> tuple[Slice, ...]:
-    """Return the scores of every slice."""
+    """Return the scores of every slice of the answers that there is a text to compare with."""
     metrics: list[Metric] = [METRICS.load(name) for name in SLICED_METRICS]
-    return tuple(_slice(*part, metrics, settings) for part in parts(answers, settings.slice_by))
+    scored = metrics[0].scored(answers)
+    return tuple(_slice(*part, metrics, settings) for part in parts(scored, settings.slice_by))
 
 
 def parts(answers: Sequence[Answer], fields: Sequence[str]) -> Iterator[tuple[str, str, list[Answer]]]:
@@ -76,6 +77,8 @@ def parts(answers: Sequence[Answer], fields: Sequence[str]) -> Iterator[tuple[st
 
 def length_thirds(answers: Sequence[Answer]) -> list[tuple[str, list[Answer]]]:
     """Return the answers by length of their reference; equal lengths stay together, so a third may be absent."""
+    if not answers:
+        return []
     lengths = np.array([len(normalize_words(answer.reference)) for answer in answers])
     places = np.searchsorted(np.quantile(lengths, [1 / 3, 2 / 3]), lengths, side="left")
     thirds = []
@@ -91,7 +94,8 @@ def slice_changes(
     ours: Sequence[Answer], theirs: Sequence[Answer], metric: Metric, settings: EvaluateSettings
 ) -> tuple[SliceChange, ...]:
     """Return how `metric` changes from `theirs` to `ours` in every slice of the same examples."""
-    before = {answer.id: answer for answer in theirs}
+    before = {answer.id: answer for answer in metric.scored(theirs)}
+    ours = [answer for answer in metric.scored(ours) if answer.id in before]
     found: list[tuple[str, str, int, tuple[float, Interval, float] | None]] = []
     for field, value, part in parts(ours, settings.slice_by):
         measured = None

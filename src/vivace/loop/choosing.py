@@ -100,11 +100,12 @@ def _look(names: Sequence[str], revision: str, root: Path | None, disk: Path) ->
         found = prospect(name, revision, root=root)
         if any(other.known.label == found.label for other in entrants):
             found = structs.replace(found, label=name)
-        entrants.append(_judge_fit(found, disk))
+        entrants.append(judge_fit(found, disk))
     return tuple(entrants)
 
 
-def _judge_fit(found: Prospect, disk: Path) -> Entrant:
+def judge_fit(found: Prospect, disk: Path) -> Entrant:
+    """Return the model with the reason why it does not fit here, if it does not."""
     from vivace.compress.support import check_exportable
 
     reason = found.problem or _not_for_chat(found)
@@ -171,7 +172,7 @@ def _bring(project: Project, entrant: Entrant, dataset: Artifact) -> Entrant:
     try:
         wanted = project.settings.models.revision
         model = resolve(entrant.known.name, wanted, progress=project.progress, root=project.root)
-        known = _judge_fit(
+        known = judge_fit(
             structs.replace(prospect(str(model.path)), name=entrant.known.name, label=entrant.known.label), project.root
         )
         if known.left_out:

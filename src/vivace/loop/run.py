@@ -9,6 +9,9 @@ from vivace.errors import ConfigError, ReleaseRefused
 from vivace.loop import distilling, searching, stages, trainings, updating
 from vivace.loop.compress.steps import Note, carry_out, export_candidate
 from vivace.loop.evaluate import findings
+from vivace.loop.evaluate.ethics import ethics_findings
+from vivace.loop.evaluate.general import forgetting_findings
+from vivace.loop.evaluate.naming import grading_models
 from vivace.loop.project import Project
 from vivace.store.artifacts import Outcome
 
@@ -130,11 +133,14 @@ class _Loop:
 
     def evaluate(self) -> None:
         assert self.result.dataset is not None
+        graders = grading_models(self.project, lambda: self.result.candidates)
         for item in self.result.candidates:
-            outcome = stages.evaluate(self.project, item, self.result.dataset)
+            outcome = stages.evaluate(self.project, item, self.result.dataset, graders=graders)
             self.result.reports[item.name] = self.keep(f"evaluate {item.name}", outcome)
         compared = self.keep("compare", stages.compare(self.project, self.result.candidates, self.result.reports))
-        newest = findings.newest_release(self.project, self.result.dataset)
+        ethical = ethics_findings(self.project, self.result.candidates, self.result.dataset, self.note)
+        forgotten = forgetting_findings(self.project, self.result.candidates)
+        newest = findings.newest_release(self.project, self.result.dataset, graders)
         comparisons = msgspec.json.decode((compared.path / "comparisons.json").read_bytes(), type=list[Comparison])
         for item in self.result.candidates:
             scores = msgspec.json.decode(
@@ -143,6 +149,7 @@ class _Loop:
             own = tuple(found for found in comparisons if found.candidate == item.name)
             size = stages.size_of(self.project, item.model)
             found = findings.findings(self.project, item, self.result.candidates[0], self.result.reports, newest)
+            found += (*ethical.get(item.name, ()), *forgotten.get(item.name, ()))
             self.result.scorecards.append(Scorecard(item, size, tuple(scores), own, findings=found))
 
     def bench(self) -> None:

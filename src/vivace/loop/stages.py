@@ -1,8 +1,8 @@
 """The stages of the loop, each asked of the store so that it runs only when something changed."""
 
 import asyncio
-from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from hashlib import sha256
 from typing import Any
 
@@ -21,7 +21,7 @@ REPLAY: float = TrainSettings.model_fields["replay"].default
 REFERENCE = "base-transformers"
 NO_MATTER = ("search", "replay", "workers", "distill")
 """Settings of [train] that change nothing in what a training stage makes."""
-APART = ("judge", "ethics", "scales", "margin")
+APART = ("judge", "ethics", "scales", "general", "margin")
 """What of [evaluate] changes no answer and no score: tables with stages of their own, the margin of a difference."""
 
 
@@ -311,16 +311,43 @@ def candidate(project: Project, name: str, model: Model, *, role: str = "candida
     return Candidate(name=name, engine=default_engine(model.format), model=model, chain=project.chain, role=role)
 
 
-def evaluate(project: Project, item: Candidate, dataset: Artifact, split: Split = "test") -> Outcome:
-    """Answer the held-out examples and score the answers; what chooses among plans looks at the split validation."""
+def evaluate(
+    project: Project,
+    item: Candidate,
+    dataset: Artifact,
+    split: Split = "test",
+    graders: Mapping[str, Candidate] | None = None,
+) -> Outcome:
+    """Answer the held-out examples and score the answers; what chooses among plans looks at the split validation.
+
+    `graders` are the models that grade, by name; graders whose model is not among them are left out, and what a
+    project brings itself counts on the test examples only.
+    """
     settings = project.settings.evaluate
+    from vivace.evaluate.graders import Brought, bring, brought_digests
+
+    asked = {} if graders is None else dict(graders)
+    brought, digests = Brought(), {}
+    if split == "test":
+        brought = bring(settings.graders, settings.graders_file, settings.own, project.root).asking(asked)
+        digests = brought_digests(settings.graders_file, settings.own, project.root)
+    threads = project.settings.serve.threads
+
+    def open_grader(name: str) -> AbstractAsyncContextManager[Any]:
+        from vivace.engines import open_engine
+
+        return open_engine(asked[name].engine, asked[name].model, threads=threads, prefix_cache=False)
 
     def work(workspace: Workspace) -> dict[str, Any]:
         from vivace.evaluate import evaluate as examine
 
         examples = list(read_examples(dataset.path / "examples.jsonl", split))[: settings.max_examples]
-        return examine(item, examples, settings, workspace, threads=project.settings.serve.threads)
+        return examine(item, examples, settings, workspace, threads=threads, brought=brought, graders=open_grader)
 
+    parents = {"dataset": dataset.id, "model": item.model.artifact_id or project.digest(item.model.path)}
+    parents |= digests
+    for name, grader in asked.items():
+        parents[f"grader {name}"] = grader.model.artifact_id or project.digest(grader.model.path)
     return project.store.run(
         "evaluate",
         work,
@@ -328,8 +355,9 @@ def evaluate(project: Project, item: Candidate, dataset: Artifact, split: Split 
         settings={key: value for key, value in table(settings).items() if key not in APART and value != []}
         | {"chain": item.chain, "engine": item.engine}
         | ({} if split == "test" else {"split": split}),
-        parents={"dataset": dataset.id, "model": item.model.artifact_id or project.digest(item.model.path)},
+        parents=parents,
         progress=project.progress,
+        revision=2,  # more metrics, and examples whose answer is a tool call
     )
 
 
@@ -407,7 +435,8 @@ def compare(project: Project, items: list[Candidate], reports: dict[str, Artifac
         "compare",
         work,
         kind="report",
-        settings=table(settings) | {"names": [item.name for item in items]},
+        settings={key: value for key, value in table(settings).items() if key not in APART}
+        | {"names": [item.name for item in items]},
         parents={name: report.id for name, report in reports.items()},
         progress=project.progress,
     )

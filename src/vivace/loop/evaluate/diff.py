@@ -11,16 +11,12 @@ from vivace.errors import ConfigError
 from vivace.evaluate.difference import Difference
 from vivace.loop import stages
 from vivace.loop.evaluate.diff_page import markdown, render
+from vivace.loop.evaluate.naming import find_candidate, grading_models
 from vivace.loop.project import Project, open_project
-from vivace.loop.releases import find_release
-from vivace.registry import nearest
-from vivace.store.artifacts import MANIFEST
 from vivace.store.files import write_atomic
 
 NAME = "difference.html"
 REPORT = "difference.json"
-NEWEST = "release"
-_FEWEST_DIGITS = 4
 REVISION = 1
 
 
@@ -98,37 +94,19 @@ class _Sides:
                     "Name the candidate instead.",
                 )
             return folder
-        item = self._candidate(what, folder)
+        item = find_candidate(self.project, what, self._made)
         if prompt:
             system = (self.project.root / prompt if not Path(prompt).is_file() else Path(prompt)).read_text().strip()
             item = msgspec.structs.replace(item, chain=item.chain | {"system": system})
-        outcome = stages.evaluate(self.project, msgspec.structs.replace(item, name=name), self._dataset())
+        item = msgspec.structs.replace(item, name=name)
+        graders = grading_models(self.project, self._made)
+        outcome = stages.evaluate(self.project, item, self._dataset(), graders=graders)
         return outcome.artifact.path
 
-    def _candidate(self, what: str, folder: Path) -> Candidate:
-        project = self.project
-        if (folder / "release.json").is_file() or (folder / MANIFEST).is_file():
-            return find_release(folder).candidate
-        releases = project.store.artifacts("release")
-        digits = "" if what == NEWEST else what
-        wanted = what == NEWEST or (len(what) >= _FEWEST_DIGITS and any(each.id.startswith(what) for each in releases))
-        if wanted:
-            return find_release(project.root, digits).candidate
+    def _made(self) -> list[Candidate]:
         from vivace.loop.run import run
-        from vivace.models import resolve
-        from vivace.models.catalog import entries
 
-        if (folder / "config.json").is_file() or what in [entry.name for entry in entries()]:
-            model = resolve(what, progress=project.progress, root=project.root)
-            exported, _reused = stages.export(project, model, stages.BASE_EXPORT)
-            return stages.candidate(project, what, exported)
-        candidates = {item.name: item for item in run(project, "compress").candidates}
-        if what not in candidates:
-            raise ConfigError(
-                f"{what!r} is no candidate, release, model or evaluation.",
-                nearest(what, [*candidates, NEWEST]) + " Releases: `vivace release list`.",
-            )
-        return candidates[what]
+        return run(self.project, "compress").candidates
 
     def _dataset(self) -> Artifact:
         if self.dataset is None:

@@ -5,7 +5,6 @@ from typing import Any
 
 from vivace.domain import Comparison
 from vivace.evaluate.difference import Difference, Pair, Power
-from vivace.evaluate.metric import METRICS, Metric
 from vivace.evaluate.report import cell
 from vivace.evaluate.slices import FEWEST, SliceChange
 from vivace.loop import pages
@@ -70,7 +69,7 @@ def power_sentence(power: Power) -> str:
 
 def metrics_plot(found: Difference) -> str | None:
     """Return the change of every metric between 0 and 1 with its interval."""
-    shown = [each for each in found.comparisons if not _metric(each.metric).unit]
+    shown = [each for each in found.comparisons if not each.unit]
     return _intervals(
         [each.metric for each in shown],
         [(each.difference, each.interval.low, each.interval.high) for each in shown],
@@ -125,15 +124,14 @@ def _intervals(
 
 
 def _row(found: Difference, each: Comparison) -> dict[str, str]:
-    metric = _metric(each.metric)
-    digits = 2 if metric.unit else 3
+    digits = 2 if each.unit else 3
     tally = next((tally for tally in found.tallies if tally.metric == each.metric), None)
     often = ""
     if tally and tally.superiority:
         often = f"{tally.superiority.low:.0%} – {tally.superiority.high:.0%} of those that differ"
     return {
         "metric": each.metric,
-        "unit": metric.unit,
+        "unit": each.unit,
         "change": f"{each.difference:+.{digits}f}",
         "interval": f"{each.interval.low:+.{digits}f} to {each.interval.high:+.{digits}f}",
         "p": f"{each.p_adjusted:.3g}",
@@ -143,11 +141,6 @@ def _row(found: Difference, each: Comparison) -> dict[str, str]:
         "tally": f"{tally.better} / {tally.equal} / {tally.worse}" if tally else "–",
         "often": often,
     }
-
-
-def _metric(name: str) -> Metric:
-    chosen: Metric = METRICS.load(name)
-    return chosen
 
 
 def _pair(pair: Pair) -> str:

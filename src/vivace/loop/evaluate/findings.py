@@ -23,7 +23,7 @@ class Newest(Struct, frozen=True):
     report: Path
 
 
-def newest_release(project: Project, dataset: Artifact) -> Newest | None:
+def newest_release(project: Project, dataset: Artifact, graders: Mapping[str, Candidate]) -> Newest | None:
     """Evaluate the newest release on the dataset's test examples; None without one, or where it cannot be opened."""
     if not project.settings.release.must_not_regress:
         return None
@@ -34,7 +34,7 @@ def newest_release(project: Project, dataset: Artifact) -> Newest | None:
         return None
     try:
         candidate = open_release(found[0].path).candidate
-        outcome = stages.evaluate(project, candidate, dataset)
+        outcome = stages.evaluate(project, candidate, dataset, graders=graders)
     except VivaceError as error:
         project.progress.say(f"Not compared with release {found[0].short_id}: {error}")
         return None

@@ -1,0 +1,1 @@
+"""Tests of the probes for bias, harm and leaks."""
