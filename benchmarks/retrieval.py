@@ -26,10 +26,10 @@ def main() -> None:
     parser.add_argument("documents", type=Path)
     parser.add_argument("out", type=Path)
     chosen = parser.parse_args()
-    docs = [json.loads(line) for line in gzip.open(chosen.documents, "rt")]
+    docs = [json.loads(line) for line in _lines(chosen.documents)]
     names = [row["doc_id"] for row in docs]
     texts = [f"{row['entity']}. {row.get('title') or ''} {row['text']}" for row in docs]
-    asked = [json.loads(line) for line in gzip.open(chosen.dialogues, "rt")]
+    asked = [json.loads(line) for line in _lines(chosen.dialogues)]
     asked = [row for row in asked if row["split"] == "test" and row["gold_doc_ids"]]
     # The place is mostly named earlier: the user's turns are the query, the last one at the end.
     queries = [" ".join(t["content"] for t in row["messages"][-3:]) for row in asked]
@@ -42,6 +42,10 @@ def main() -> None:
     _write(chosen.out / "bm25.trec", asked, names, np.asarray(found))
     embedder = open_embedder("minilm")
     _write(chosen.out / "minilm.trec", asked, names, embedder.embed(queries) @ embedder.embed(texts).T)
+
+
+def _lines(file: Path) -> list[bytes]:
+    return gzip.decompress(file.read_bytes()).splitlines()
 
 
 def _write(path: Path, asked: list[dict[str, str]], names: list[str], scores: np.ndarray) -> None:

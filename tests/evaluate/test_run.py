@@ -21,6 +21,11 @@ from vivace.store.files import folder_digest, read_journal
 EXAMPLES = [example(number, intent="refund" if number % 2 else "greeting") for number in range(12)]
 
 
+EMBEDDED = "embedding_similarity"  # measured only where the embedder is on this machine
+ELSEWHERE = {"label_accuracy", "label_f1", "json_validity", "tool_call_accuracy", "tool_name_accuracy"}
+ELSEWHERE |= {"token_accuracy"}  # the fake tells how likely, not which token it would have chosen
+
+
 def run(engine, folder, *, examples=EXAMPLES, settings=SETTINGS):
     place = workspace(folder)
     return evaluate_on(opener(engine), candidate("tuned"), examples, settings, place), place
@@ -32,21 +37,23 @@ def test_an_evaluation_writes_scores_with_intervals_for_every_metric(tmp_path):
         "answers.jsonl", "facts.json", "report.md", "scores.json", "slices.json",
     ]  # fmt: skip
     report = load_report(place.out)
-    assert [score.metric for score in report.scores] == METRICS.names()
+    measured = [score.metric for score in report.scores if score.metric != EMBEDDED]
+    assert measured == [name for name in METRICS.names() if name not in (*ELSEWHERE, EMBEDDED)]
     for score in report.scores:
         assert score.interval.low <= score.value <= score.interval.high
         assert score.count == 12
     assert report.score("perplexity").value == pytest.approx(2.0)
     assert facts["scores"]["token_f1"] == report.score("token_f1").value
     assert facts["failed"] == 0
-    assert facts["missing_metrics"] == {}
-    assert set(facts["signatures"]) == set(METRICS.names())
-    assert report.answers[0].scores.keys() == set(METRICS.names()) - {"bleu"}  # BLEU of one sentence means little
+    assert set(facts["missing_metrics"]) - {EMBEDDED} == ELSEWHERE
+    assert set(facts["signatures"]) - {EMBEDDED} == set(measured)
+    assert set(report.answers[0].scores) - {EMBEDDED} == set(measured) - {"bleu"}  # of one sentence it means little
 
 
 def test_an_engine_without_likelihood_has_no_loss_and_the_report_says_why(tmp_path):
     facts, place = run(FakeEngine(str.upper), tmp_path)
-    assert facts["missing_metrics"] == dict.fromkeys(["loss", "perplexity"], "The engine cannot tell likelihoods.")
+    unlikely = [name for name, why in facts["missing_metrics"].items() if why == "The engine cannot tell likelihoods."]
+    assert unlikely == ["loss", "perplexity", "token_accuracy"]
     assert "loss" not in facts["scores"]
     assert "Not measured: loss. The engine cannot tell likelihoods." in (place.out / "report.md").read_text()
 
@@ -168,3 +175,10 @@ def test_an_engine_that_crashes_in_earnest_ends_the_run_and_the_next_continues(t
     straight = workspace(tmp_path / "straight")
     evaluate(echo, EXAMPLES, SETTINGS, straight, threads=1)
     assert folder_digest(place.out) == folder_digest(straight.out)
+
+
+def test_likelihoods_are_not_asked_for_where_nobody_wants_them(tmp_path):
+    settings = SETTINGS.model_copy(update={"likelihood": False})
+    facts, _place = run(LikelyEngine(str.upper), tmp_path, settings=settings)
+    assert facts["missing_metrics"]["loss"] == "[evaluate] likelihood is off."
+    assert "token_f1" in facts["scores"]

@@ -81,7 +81,7 @@ class Verdict(Struct, frozen=True):
 
 
 class Scorecard(Struct, frozen=True):
-    """Everything measured about one candidate; `findings` are requirements that were judged where they were measured."""
+    """Everything measured about one candidate; `findings` are requirements judged where they were measured."""
 
     candidate: Candidate
     size_bytes: int

@@ -109,6 +109,7 @@ def group_key(candidate: Candidate, group: Sequence[Example], settings: Evaluate
         candidate.chain,
         settings.max_tokens,
         settings.temperature,
+        settings.likelihood,
         settings.seed if settings.temperature else None,
         group,
     )
@@ -199,6 +200,8 @@ async def _answer(seat: Seat, example: Example, settings: EvaluateSettings) -> A
         completion_tokens=trace.usage.completion_tokens if trace.usage else 0,
         error=trace.error or (None if text.strip() else "The answer is empty."),
     )
+    if not settings.likelihood:
+        return msgspec.structs.replace(got, likelihood_error="[evaluate] likelihood is off.")
     return await _with_likelihood(got, seat.engine, example)
 
 

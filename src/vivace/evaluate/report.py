@@ -89,10 +89,12 @@ def load_report(folder: Path) -> EvaluationReport:
 def markdown(report: EvaluationReport) -> str:
     """Return the report for people: scores, what failed, where it is weak, the worst and the best answers."""
     facts = report.facts
+    unasked = [each.id for each in report.answers if each.unasked]
     parts = [
         f"# Evaluation of {facts.candidate}",
-        f"{facts.model} ({facts.weights}) on {facts.engine}, {facts.examples} examples answered, "
+        f"{facts.model} ({facts.weights}) on {facts.engine}, {facts.examples - len(unasked)} examples answered, "
         f"{len(facts.failed)} failed.",
+        f"Not asked, because the model's template writes no tool calls: {', '.join(unasked)}." if unasked else "",
         _score_table(report.scores),
         *(f"{name}: {note}" for name, note in facts.notes.items()),
         *(f"Not measured: {name}. {reason}" for name, reason in facts.missing_metrics.items()),

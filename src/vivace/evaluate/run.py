@@ -40,8 +40,8 @@ def evaluate(
     """Evaluate a candidate and write `answers.jsonl`, `scores.json`, `slices.json`, `facts.json` and `report.md`.
 
     `brought` are the project's own graders and functions, `graders` opens the models that grade. Raises `ConfigError`
-    for what could never be graded, `DataError` when there are too few examples for an interval, `EngineError` when the engine died: started
-    again with the same workspace it continues after the last finished group.
+    for what could never be graded, `DataError` when there are too few examples for an interval, `EngineError` when the
+    engine died: started again with the same workspace it continues after the last finished group.
     """
 
     def opened() -> AbstractAsyncContextManager[Any]:
