@@ -100,3 +100,33 @@ def test_a_table_in_a_table_is_changed_told_and_reached_by_the_environment(
     assert load(path).data.label.max_topics == 9
     with pytest.raises(ConfigError, match=r"'seed' is no table"):
         load(path, ["data.seed.x=1"])
+
+
+def test_a_table_that_stands_several_times_is_told_with_its_own_line_and_keys(tmp_path: Path) -> None:
+    (tmp_path / "vivace.toml").write_text(
+        """[[evaluate.graders]]
+type = "string_check"
+name = "a"
+input = "x"
+reference = "x"
+operation = "eq"
+
+[[evaluate.graders]]
+type = "string_check"
+name = "b"
+input = "x"
+reference = "x"
+operation = "same"
+inptu = "y"
+
+[[compress.plans]]
+name = "half"
+prune = {layers = 2.0}
+"""
+    )
+    with pytest.raises(ConfigError) as raised:
+        load(tmp_path / "vivace.toml")
+    told = str(raised.value).splitlines()
+    assert told[0].startswith("vivace.toml, line 13: evaluate.graders.1.operation: input should be 'eq'")
+    assert told[1] == "vivace.toml, line 14: unknown key 'inptu' in [evaluate.graders.1]. Did you mean 'input'?"
+    assert told[2].startswith("vivace.toml, line 18: compress.plans.0.prune.layers: input should be less than")

@@ -3,9 +3,10 @@
 import os
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_settings import SettingsError
@@ -15,7 +16,7 @@ from vivace.errors import ConfigError
 from vivace.registry import nearest
 
 FILE_NAME = "vivace.toml"
-_TABLE = re.compile(r"^\s*\[([A-Za-z0-9_.\-]+)\]")
+_TABLE = re.compile(r"^\s*\[(\[?)([A-Za-z0-9_.\-]+)\]")
 _KEY = re.compile(r"^\s*([A-Za-z0-9_\-]+)\s*=")
 
 
@@ -61,7 +62,10 @@ def load(path: Path, changes: Iterable[str] = ()) -> Settings:
 
 
 def line_numbers(text: str) -> dict[tuple[str, ...], int]:
-    """Map `(table,)` and `(table, key)` to the 1-based line where the file has them."""
+    """Map `(table,)` and `(table, key)` to the 1-based line where the file has them; in [[table]] its number comes in
+    between.
+    """
+    counts: Counter[tuple[str, ...]] = Counter()
     found: dict[tuple[str, ...], int] = {}
     table: tuple[str, ...] = ()
     fence = ""
@@ -70,7 +74,10 @@ def line_numbers(text: str) -> dict[tuple[str, ...], int]:
             fence = "" if fence in line else fence
             continue
         if match := _TABLE.match(line):
-            table = tuple(match[1].split("."))
+            table = tuple(match[2].split("."))
+            if match[1]:
+                counts[table] += 1
+                table = (*table, str(counts[table] - 1))
             found.setdefault(table, number)
         elif match := _KEY.match(line):
             found.setdefault((*table, match[1]), number)
@@ -95,26 +102,52 @@ def _tell(
     file: str, where: tuple[int | str, ...], kind: str, message: str, value: Any, lines: Mapping[tuple[str, ...], int]
 ) -> tuple[int, str]:
     path = tuple(str(part) for part in where)
-    line = next((lines[path[:end]] for end in range(len(path), 0, -1) if path[:end] in lines), None)
+    written = _without_tags(path)
+    line = next((lines[written[:end]] for end in range(len(written), 0, -1) if written[:end] in lines), None)
     place = f"{file}, line {line}" if line else file
     if kind == "extra_forbidden":
         known = _valid_keys(path[:-1])
         what = "table" if len(path) == 1 else "key"
-        owner = f" in [{'.'.join(path[:-1])}]" if len(path) > 1 else ""
+        owner = f" in [{'.'.join(written[:-1])}]" if len(path) > 1 else ""
         return line or 0, f"{place}: unknown {what} {path[-1]!r}{owner}. {nearest(path[-1], known)}"
     shown = "" if isinstance(value, (dict, list)) else f" (it is {value!r})"
     message = message.removeprefix("Value error, ")
-    return line or 0, f"{place}: {'.'.join(path)}: {message[0].lower() + message[1:]}{shown}."
+    return line or 0, f"{place}: {'.'.join(written)}: {message[0].lower() + message[1:]}{shown}."
+
+
+def _without_tags(path: tuple[str, ...]) -> tuple[str, ...]:
+    """Return a place as the file has it: pydantic adds the kind of a table that can be of several kinds."""
+    return tuple(part for place, part in enumerate(path) if part not in _tags(_kinds(path[:place])))
 
 
 def _valid_keys(tables: tuple[str, ...]) -> list[str]:
-    model: type[BaseModel] = Settings
+    return list(dict.fromkeys(key for kind in _kinds(tables) for key in kind.model_fields))
+
+
+def _kinds(tables: tuple[str, ...]) -> list[type[BaseModel]]:
+    """Return the kinds of table that a place can hold."""
+    kinds: list[type[BaseModel]] = [Settings]
     for name in tables:
-        field = model.model_fields.get(name)
-        if field is None or not isinstance(field.annotation, type) or not issubclass(field.annotation, BaseModel):
-            return []
-        model = field.annotation
-    return list(model.model_fields)
+        if name.isdigit():
+            continue
+        fields = [kind.model_fields[name] for kind in kinds if name in kind.model_fields]
+        tagged = [kind for kind in kinds if name in _tags([kind])]
+        kinds = list(_tables(fields[0].annotation)) if fields else tagged
+    return kinds
+
+
+def _tags(kinds: list[type[BaseModel]]) -> set[str]:
+    """Return the words by which tables of several kinds are told apart."""
+    several = [kind.model_fields["type"] for kind in kinds if "type" in kind.model_fields]
+    return {word for field in several for word in get_args(field.annotation)}
+
+
+def _tables(annotation: Any) -> Iterator[type[BaseModel]]:
+    """Yield the tables that an annotation speaks of, such as each kind of a list of several kinds."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _tables(part)
 
 
 def _lay_over(tables: dict[str, Any], change: str) -> None:
