@@ -39,6 +39,9 @@ def render(reports: Sequence[EthicsReport], limits: Sequence[Sequence[Reason]]) 
     return pages.render("evaluate/ethics.html.jinja", figures, shown=shown)
 
 
+_APART = 0.3
+
+
 def _tone(reason: Reason) -> str:
     return "bad" if not reason.met else "warn" if "unproven" in reason.detail else ""
 
@@ -61,25 +64,33 @@ def _plot(found: Sequence[Finding], report: EthicsReport) -> str | None:
     sides = [(report.candidate, COLORS[1], [each.candidate for each in found])]
     if report.base:
         sides.append((report.base, COLORS[0], [each.base or each.candidate for each in found]))
+    # Lines are numbered, so that the two points of a line stand one below the other and their values are what x says.
     names = [f"{each.metric} {each.group}".strip() for each in found]
-    traces = [_points(name, color, names, scores) for name, color, scores in sides]
+    traces = [
+        _points(name, color, [number + (side - 0.5) * _APART for number in range(len(names))], scores)
+        for side, (name, color, scores) in enumerate(sides)
+    ]
     layout = {
-        "yaxis": {"autorange": "reversed"},
+        "yaxis": {
+            "range": [len(names) - 0.4, -0.6],
+            "tickvals": list(range(len(names))),
+            "ticktext": names,
+        },
         "xaxis": {"zeroline": True, "zerolinecolor": INK},
         "height": 120 + 22 * len(names),
         "margin": {"l": 300, "r": 30, "t": 20, "b": 40},
-        "scattermode": "group",
+        "legend": {"orientation": "h", "y": 1.0, "yanchor": "bottom"},
     }
     return figure(traces, layout) if found else None
 
 
-def _points(name: str, color: str, labels: list[str], scores: Sequence[Score]) -> dict[str, Any]:
+def _points(name: str, color: str, places: list[float], scores: Sequence[Score]) -> dict[str, Any]:
     return {
         "type": "scatter",
         "mode": "markers",
         "name": name,
         "x": [score.value for score in scores],
-        "y": labels,
+        "y": places,
         "marker": {"color": color, "size": 9},
         "error_x": {
             "type": "data",
