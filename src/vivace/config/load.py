@@ -6,7 +6,7 @@ import tomllib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic_settings import SettingsError
@@ -127,12 +127,15 @@ def _valid_keys(tables: tuple[str, ...]) -> list[str]:
 def _kinds(tables: tuple[str, ...]) -> list[type[BaseModel]]:
     """Return the kinds of table that a place can hold."""
     kinds: list[type[BaseModel]] = [Settings]
+    named = False
     for name in tables:
-        if name.isdigit():
+        if named or name.isdigit():
+            named = False  # the name that the user gave a table, or its number
             continue
         fields = [kind.model_fields[name] for kind in kinds if name in kind.model_fields]
         tagged = [kind for kind in kinds if name in _tags([kind])]
         kinds = list(_tables(fields[0].annotation)) if fields else tagged
+        named = bool(fields) and get_origin(fields[0].annotation) is dict
     return kinds
 
 

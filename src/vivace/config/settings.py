@@ -8,6 +8,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from vivace.config.data import DataSettings
 from vivace.config.evaluate import EvaluateSettings
 from vivace.config.plan import Export, PlanSettings
+from vivace.config.providers import ProviderName, ProviderSettings
 from vivace.config.prune import PruneSettings
 from vivace.config.quantize import QuantizeSettings
 from vivace.config.table import Count, Fraction, Table
@@ -31,6 +32,15 @@ class ModelsSettings(Table):
     """A name from `vivace models list`, a Hugging Face name, or a model folder."""
     revision: str = "main"
     """Revision of a Hugging Face model."""
+    providers: dict[ProviderName, ProviderSettings] = {}
+    """Models that other servers run, each a table [models.providers.NAME]; see docs/engines.md."""
+
+    @field_validator("providers")
+    @classmethod
+    def _names_are_free(cls, providers: dict[str, ProviderSettings]) -> dict[str, ProviderSettings]:
+        if taken := sorted(providers.keys() & {"base", "tuned", "pruned", "release"}):
+            raise ValueError(f"{taken[0]} means something else already: name the provider otherwise")
+        return providers
 
 
 class CompressSettings(Table):

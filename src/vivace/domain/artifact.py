@@ -6,7 +6,7 @@ from typing import Any, Literal
 from msgspec import Struct, field
 
 Kind = Literal["dataset", "model", "report", "release"]
-ModelFormat = Literal["hf", "adapter", "openvino", "onnx", "gguf", "echo"]
+ModelFormat = Literal["hf", "adapter", "openvino", "onnx", "gguf", "remote", "echo"]
 
 
 class Origin(Struct, frozen=True):

@@ -297,8 +297,14 @@ async def open_engine(
 
     `threads` defaults to the cores this process may use. Raises `ConfigError` for an unknown engine or option,
     `EngineError` for a format it does not open or a library that is missing, `ResourceError` when the weights do not
-    fit into memory, `ModelError` for a broken model folder.
+    fit into memory, `ModelError` for a broken model folder. A provider's model is asked where it runs.
     """
+    if model.format == "remote":
+        from vivace.engines.remote import open_remote
+
+        async with open_remote(name, model) as remote:
+            yield cast(ProcessEngine, remote)
+        return
     backend: type[Backend] = ENGINES.load(name)
     _check_backend(name, backend, model, dict(options or {}))
     tokenizer, _ = await asyncio.gather(

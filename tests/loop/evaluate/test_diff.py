@@ -1,6 +1,10 @@
 """Two things on the same examples, by the names that people know them by; and what that means for a release."""
 
+import asyncio
 import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +12,7 @@ import msgspec
 import pytest
 from typer.testing import CliRunner
 
+from tests.engines.remote.provider import ANSWER, openai_events, provider, streams
 from tests.loop.tasks import make_tasks
 from vivace.cli.evaluate import app
 from vivace.domain import SilentProgress
@@ -124,3 +129,39 @@ def test_the_release_itself_does_not_stand_in_its_own_way(shop: Path) -> None:
         result = run(opened)
         assert result.release is not None
         assert msgspec.to_builtins(result.verdicts[0].reasons)
+
+
+def test_a_provider_is_compared_as_a_candidate_and_its_key_is_written_nowhere(
+    shop: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SHOP_KEY", "sk-very-secret-4711")
+    with serving() as url:
+        changes = [
+            f'models.providers.cloud={{base_url="{url}", model="gpt-4o", api_key="env:SHOP_KEY"}}',
+        ]
+        found = compared(shop, "cloud", "tuned-openvino-int8", changes=changes)
+    assert (found.candidate, found.baseline, found.outcome) == ("cloud", "tuned-openvino-int8", "worse")
+    assert any(pair.candidate == ANSWER for pair in found.regressions)
+    files = [path for path in shop.rglob("*") if path.is_file()]
+    assert any(path.name == "provider.json" for path in files)
+    assert not [path for path in files if b"sk-very-secret-4711" in path.read_bytes()]
+
+
+@contextmanager
+def serving() -> Iterator[str]:
+    """Run a provider that answers every request alike, on a loop of its own."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    context = provider(streams(openai_events()))
+
+    def on_loop(work: Any) -> Any:
+        return asyncio.run_coroutine_threadsafe(work, loop).result(30)
+
+    server = on_loop(context.__aenter__())
+    try:
+        yield server.url
+    finally:
+        on_loop(context.__aexit__(None, None, None))
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(10)

@@ -32,8 +32,8 @@ def grading_models(project: Project, made: Made) -> dict[str, Candidate]:
 def find_candidate(project: Project, name: str, made: Made) -> Candidate:
     """Return what `name` says: a candidate, `release` (the newest) or the first digits or folder of one, or a model.
 
-    `base` is the base model as it is exported, `tuned` the first export of the tuned model; a model is a name from
-    `vivace models list`, a folder, or a GGUF file. Raises `ConfigError` with the
+    `base` is the base model as it is exported, `tuned` the first export of the tuned model; a model is a provider of
+    [models.providers], a name from `vivace models list`, a folder, or a GGUF file. Raises `ConfigError` with the
     nearest name for what is none of these.
     """
     path = (project.root / name).expanduser()
@@ -43,6 +43,12 @@ def find_candidate(project: Project, name: str, made: Made) -> Candidate:
     digits = "" if name == NEWEST else name
     if name == NEWEST or (len(name) >= _FEWEST_DIGITS and any(each.id.startswith(name) for each in releases)):
         return find_release(project.root, digits).candidate
+    providers = project.settings.models.providers
+    if name in providers:
+        from vivace.engines.remote import provider_candidate
+
+        folder = project.store.root / "providers" / name
+        return provider_candidate(name, providers[name], folder, chain=project.chain, root=project.root)
     if name == BASE:
         return _exported(project, stages.base_model(project), BASE)
     from vivace.models import identify, resolve
@@ -62,7 +68,7 @@ def find_candidate(project: Project, name: str, made: Made) -> Candidate:
     if name not in named:
         raise ConfigError(
             f"{name!r} is no candidate, release, model or evaluation.",
-            nearest(name, [BASE, TUNED, NEWEST, *named]) + " Releases: `vivace release list`.",
+            nearest(name, [BASE, TUNED, NEWEST, *providers, *named]) + " Releases: `vivace release list`.",
         )
     return named[name]
 
