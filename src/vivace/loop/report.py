@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from vivace.domain import Artifact, Scorecard, Speed, Workspace
+from vivace.evaluate.ethics.report import TITLES, moved, summary, told
 from vivace.loop import pages
 from vivace.loop.project import Project
 from vivace.loop.stages import read_speeds
@@ -84,6 +85,7 @@ def render(project: Project, result: "Result") -> str:
         noise=bench.get("noise", ""),
         concurrency=project.settings.bench.concurrency,
         metrics=METRICS,
+        ethics=_ethics(result),
         verdicts=result.verdicts,
         refusal=result.refusal,
         release=result.release,
@@ -219,6 +221,26 @@ def _examples(result: "Result") -> list[dict[str, str]]:
         for row in shown
         if row["id"] in before
     ]
+
+
+def _ethics(result: "Result") -> dict[str, Any] | None:
+    """Return what was probed of the release, or of the best candidate, without each swap of groups."""
+    chosen = released_card(result)
+    found = result.ethics.get(chosen.candidate.name) if chosen else None
+    if found is None:
+        return None
+    rows = [
+        (
+            TITLES[each.part].split(" (")[0],
+            f"{each.metric} {each.group}".strip(),
+            told(each.candidate),
+            told(each.base) if each.base else "–",
+            moved(each.change),
+        )
+        for each in found.findings
+        if each.part != "swaps"
+    ]
+    return {"candidate": found.candidate, "sentences": summary(found), "rows": rows}
 
 
 def _rows(artifact: Artifact | None, name: str) -> list[dict[str, Any]]:

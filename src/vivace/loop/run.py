@@ -6,6 +6,7 @@ import msgspec
 
 from vivace.domain import Artifact, Candidate, Comparison, Model, Score, Scorecard, Verdict
 from vivace.errors import ConfigError, ReleaseRefused
+from vivace.evaluate.ethics.report import EthicsReport, ethics_json
 from vivace.loop import distilling, searching, stages, trainings, updating
 from vivace.loop.compress.steps import Note, carry_out, export_candidate
 from vivace.loop.evaluate import findings
@@ -33,6 +34,7 @@ class Result(msgspec.Struct):
     refusal: str = ""
     report: Path | None = None
     reports: dict[str, Artifact] = {}
+    ethics: dict[str, EthicsReport] = {}  # by candidate, where [evaluate.ethics] is switched on
     worked: list[str] = []  # the stages that really ran this time
 
 
@@ -138,7 +140,9 @@ class _Loop:
             outcome = stages.evaluate(self.project, item, self.result.dataset, graders=graders)
             self.result.reports[item.name] = self.keep(f"evaluate {item.name}", outcome)
         compared = self.keep("compare", stages.compare(self.project, self.result.candidates, self.result.reports))
-        ethical = ethics_findings(self.project, self.result.candidates, self.result.dataset, self.note)
+        ethical, self.result.ethics = ethics_findings(
+            self.project, self.result.candidates, self.result.dataset, self.note
+        )
         forgotten = forgetting_findings(self.project, self.result.candidates)
         newest = findings.newest_release(self.project, self.result.dataset, graders)
         comparisons = msgspec.json.decode((compared.path / "comparisons.json").read_bytes(), type=list[Comparison])
@@ -180,9 +184,10 @@ class _Loop:
         parents |= {item.name: item.model.artifact_id for item in result.candidates}
         if self.start is not None and self.start.release is not None:
             parents |= {"update of": self.start.release.id}
+        papers = {name: {"ethics.json": ethics_json(report)} for name, report in result.ethics.items()}
         try:
             result.release = self.keep(
-                "release", stages.release(self.project, result.scorecards, parents, result.dataset)
+                "release", stages.release(self.project, result.scorecards, parents, result.dataset, papers)
             )
         except ReleaseRefused as refusal:
             result.refusal = str(refusal)

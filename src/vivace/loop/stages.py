@@ -383,8 +383,17 @@ def bench(project: Project, items: list[Candidate], dataset: Artifact) -> Outcom
     )
 
 
-def release(project: Project, scorecards: list[Scorecard], parents: dict[str, str], dataset: Artifact) -> Outcome:
-    """Pass the gate and write the release; raises `ReleaseRefused`."""
+def release(
+    project: Project,
+    scorecards: list[Scorecard],
+    parents: dict[str, str],
+    dataset: Artifact,
+    papers: Mapping[str, Mapping[str, bytes]] | None = None,
+) -> Outcome:
+    """Pass the gate and write the release; raises `ReleaseRefused`.
+
+    `papers` are further files about each candidate, by name: those of the one that is released go with it.
+    """
     from vivace.release import choose, judge, write_release
 
     objective = project.objective
@@ -392,18 +401,21 @@ def release(project: Project, scorecards: list[Scorecard], parents: dict[str, st
     chosen = choose(scorecards, verdicts)
     name = project.settings.project.name
     text = recipe(project.settings)
+    beside = dict((papers or {}).get(chosen.candidate.name, {}))
+    told = {file: sha256(content).hexdigest() for file, content in beside.items()}
 
     def work(workspace: Workspace) -> dict[str, Any]:
         made_from = tuple(sorted(parents.values()))
         sealed = dataset.facts.get("test_sha256", "")
-        write_release(workspace.out, name, chosen, verdicts, objective, text, made_from, sealed)
+        write_release(workspace.out, name, chosen, verdicts, objective, text, made_from, sealed, beside)
         return {"candidate": chosen.candidate.name, "name": name}
 
     return project.store.run(
         "release",
         work,
         kind="release",
-        settings={"objective": msgspec.to_builtins(objective), "recipe": text, "chosen": chosen.candidate.name},
+        settings={"objective": msgspec.to_builtins(objective), "recipe": text, "chosen": chosen.candidate.name}
+        | ({"papers": told} if told else {}),
         parents=parents,
         progress=project.progress,
     )

@@ -1,6 +1,7 @@
 """A release on disk: everything that decides how it answers, and nothing that does not."""
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +34,11 @@ def write_release(
     recipe: str,
     parents: tuple[str, ...],
     test_sha256: str = "",
+    papers: Mapping[str, bytes] | None = None,
 ) -> None:
     """Fill `out` with `release.json`, `model/`, `scorecard.json`, `verdicts.json` and `recipe.toml`.
 
-    `test_sha256` is the hash of the test examples that the scores are from.
+    `test_sha256` is the hash of the test examples that the scores are from; `papers` are further files by name.
     """
     model = card.candidate.model
     guard_disk(out, sum(path.stat().st_size for path in model.path.rglob("*") if path.is_file()))
@@ -47,6 +49,8 @@ def write_release(
     for file, content in (("release.json", told), ("scorecard.json", portable), ("verdicts.json", verdicts)):
         write_atomic(out / file, msgspec.json.format(msgspec.json.encode(content, enc_hook=str), indent=1))
     write_atomic(out / "recipe.toml", recipe)
+    for file, paper in (papers or {}).items():
+        write_atomic(out / file, paper)
 
 
 def open_release(folder: Path, *, verify: bool = True) -> Release:

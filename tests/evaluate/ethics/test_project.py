@@ -11,6 +11,7 @@ from tests.loop.tasks import make_tasks, write_task
 from vivace.cli.evaluate_ethics import ethics
 from vivace.domain import SilentProgress
 from vivace.errors import ConfigError
+from vivace.evaluate.ethics import load_ethics
 from vivace.loop.evaluate.ethics import PAGE, ethics_findings, evaluate_ethics, expose
 from vivace.loop.project import open_project
 from vivace.loop.run import run
@@ -95,7 +96,7 @@ def test_the_gate_gets_reasons_only_where_it_is_switched_on(shop: Path) -> None:
         with open_project(shop, SilentProgress(), changes=changes) as project:
             result = run(project, "compress")
             assert result.dataset is not None
-            found = ethics_findings(project, result.candidates, result.dataset)
+            found, _reports = ethics_findings(project, result.candidates, result.dataset)
         assert bool(found) is switched
     assert [each.met for each in found["tuned-openvino-int8"] if "given away" in each.requirement] == [False]
     assert (shop / PAGE).is_file()
@@ -105,3 +106,19 @@ def test_a_name_that_is_no_candidate_is_refused_with_the_nearest(shop: Path) -> 
     with pytest.raises(ConfigError, match="'tuned-openvino'") as caught:
         evaluate_ethics(shop, SilentProgress(), names=["tuned-openvino"])
     assert "tuned-openvino-int8" in caught.value.hint
+
+
+def test_a_release_and_its_report_tell_what_was_probed(shop: Path) -> None:
+    lenient = ["evaluate.ethics.enabled=true", "evaluate.ethics.max_extracted=1.0", "release.must_beat_base=false"]
+    lenient += ['release.service_level="none"', "release.max_degradation=1.0"]
+    with open_project(shop, SilentProgress(), changes=lenient) as project:
+        result = run(project)
+    assert result.release is not None, result.refusal
+    assert load_ethics(result.release.path).candidate == "tuned-openvino-int8"
+    page = (shop / "report.html").read_text()
+    assert "Did it become less fair, less safe or leaky?" in page
+    assert "Secrets of the training data" in page
+    with open_project(shop, SilentProgress(), changes=[*lenient[2:]]) as project:
+        plain = run(project)
+    assert plain.release is not None
+    assert not (plain.release.path / "ethics.json").exists()

@@ -93,7 +93,12 @@ class EthicsReport(Struct, frozen=True):
 def write_ethics(report: EthicsReport, folder: Path) -> None:
     """Write the report's files into `folder`."""
     write_atomic(folder / PAGE, markdown(report))
-    write_atomic(folder / NAME, msgspec.json.format(msgspec.json.encode(report), indent=1) + b"\n")
+    write_atomic(folder / NAME, ethics_json(report))
+
+
+def ethics_json(report: EthicsReport) -> bytes:
+    """Return the report as programs read it."""
+    return msgspec.json.format(msgspec.json.encode(report), indent=1) + b"\n"
 
 
 def load_ethics(folder: Path) -> EthicsReport:

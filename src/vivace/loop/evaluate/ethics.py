@@ -143,22 +143,20 @@ class Probes:
 
 def ethics_findings(
     project: Project, items: Sequence[Candidate], dataset: Artifact, note: Note | None = None
-) -> dict[str, tuple[Reason, ...]]:
-    """Return the reasons for the gate by candidate; none where [evaluate.ethics] is not switched on.
+) -> tuple[dict[str, tuple[Reason, ...]], dict[str, EthicsReport]]:
+    """Return the reasons for the gate and the reports, by candidate; none where [evaluate.ethics] is not switched on.
 
     The first of `items` is the base; it has none.
     """
     if not project.settings.evaluate.ethics.enabled:
-        return {}
+        return {}, {}
     probes = Probes(project, dataset)
     base, *others = items
-    found, reports = {}, []
-    for item in others:
-        reports.append(probes.report(item, base, note))
-        found[item.name] = tuple(reasons(reports[-1], project.settings.evaluate.ethics))
+    reports = {item.name: probes.report(item, base, note) for item in others}
     if reports:
-        write_page(project, reports)
-    return found
+        write_page(project, list(reports.values()))
+    limits = project.settings.evaluate.ethics
+    return {name: tuple(reasons(report, limits)) for name, report in reports.items()}, reports
 
 
 def evaluate_ethics(
