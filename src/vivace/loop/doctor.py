@@ -93,6 +93,8 @@ def _packages() -> list[Finding]:
         ("Training and evaluation", LOOP_PACKAGES, 'pip install "vivace[loop]"'),
         ("GGUF files", ("xllamacpp", "gguf"), 'pip install "vivace[loop]"'),
         ("Exports for GPU servers", ("llmcompressor",), 'pip install "vivace[vllm]"'),
+        ("Models of other servers", ("aiohttp",), 'pip install "vivace[remote]"'),
+        ("Tasks of lm-eval", ("lm_eval",), 'pip install "vivace[lm-eval]"'),
     ):
         missing = [name for name in names if find_spec(name) is None]
         if missing:
