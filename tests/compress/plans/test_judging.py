@@ -9,7 +9,7 @@ from vivace.domain import Interval
 from vivace.evaluate.retention import Kept, Retention
 from vivace.evaluate.slices import SliceChange
 from vivace.loop.compress.measure import Measured, Row
-from vivace.loop.compress.search import Try, _judged, _otherwise, _out_of_reach
+from vivace.loop.compress.search import Try, _judged, _more_healing, _otherwise, _out_of_reach
 
 DRAFT = Draft(0.5, 1.0, 1.0, "openvino-int8")
 FORESEEN = Forecast(DRAFT, 70_000_000, 80_000_000, 2.0, 0.5)
@@ -92,6 +92,13 @@ def test_after_a_break_other_levers_are_tried() -> None:
         for layers, channels in ((0.4, 1.0), (0.5, 1.0), (0.67, 0.5), (0.4, 0.5))
     ]
     assert [(each.draft.layers, each.draft.channels) for each in _otherwise(drafts, made)] == [(0.67, 0.5)]
+
+
+def test_a_break_by_pruning_is_answered_with_longer_healing() -> None:
+    trimmed = Draft(1.0, 1.0, 0.25, "openvino-int8")
+    made = [Try(draft, FORESEEN, None, "breaks", ()) for draft in (trimmed, DRAFT)]  # type: ignore[arg-type]
+    assert "raise heal_tokens in [compress.prune] (20,000 now)" in _more_healing(made, 20_000)
+    assert _more_healing(made[:1], 20_000) == ""  # trimming needs no healing
 
 
 def test_what_is_out_of_reach_is_told_with_what_is_within() -> None:

@@ -48,6 +48,11 @@ class Draft(Struct, frozen=True):
         return min(self.layers, self.channels, self.keep) < 1
 
     @property
+    def prunes(self) -> bool:
+        """Whether layers or channels are taken, so that there is something to heal."""
+        return min(self.layers, self.channels) < 1
+
+    @property
     def told(self) -> str:
         """Say it in a few words."""
         parts = [

@@ -154,6 +154,8 @@ class _Search:
         """Return what the search came to."""
         chosen = next((place for place, each in enumerate(self.made) if each.outcome in ("met", "unproven")), None)
         ended, plan = self.ended or f"None of {len(self.made)} tries met the goals.", ""
+        if chosen is None:
+            ended += _more_healing(self.made, self.project.settings.compress.prune.heal_tokens)
         if chosen is not None:
             draft = self.made[chosen].draft
             ended = f"The tuned model meets the goals as {draft.export}, with nothing taken from it."
@@ -257,6 +259,13 @@ def _otherwise(wanted: Sequence[Forecast], made: Sequence[Try]) -> list[Forecast
         for each in wanted
         if all(each.draft.layers > draft.layers or each.draft.channels > draft.channels for draft in broken)
     ]
+
+
+def _more_healing(made: Sequence[Try], tokens: int) -> str:
+    """Say that longer healing helps, where pruning broke something; what it won back here is in docs/compress.md."""
+    if not any(each.outcome == "breaks" and each.draft.prunes for each in made):
+        return ""
+    return f" Longer healing wins back most: raise heal_tokens in [compress.prune] ({tokens:,} now)."
 
 
 def _out_of_reach(drafts: Sequence[Forecast], goals: Goals) -> str:
