@@ -320,8 +320,7 @@ def evaluate(
 ) -> Outcome:
     """Answer the held-out examples and score the answers; what chooses among plans looks at the split validation.
 
-    `graders` are the models that grade, by name; graders whose model is not among them are left out, and what a
-    project brings itself counts on the test examples only.
+    `graders` are the models that grade, by name; graders of other models, and all on other splits, are left out.
     """
     settings = project.settings.evaluate
     from vivace.evaluate.graders import Brought, bring, brought_digests
@@ -390,10 +389,7 @@ def release(
     dataset: Artifact,
     papers: Mapping[str, Mapping[str, bytes]] | None = None,
 ) -> Outcome:
-    """Pass the gate and write the release; raises `ReleaseRefused`.
-
-    `papers` are further files about each candidate, by name: those of the one that is released go with it.
-    """
+    """Pass the gate and write the release, with the `papers` of its candidate; raises `ReleaseRefused`."""
     from vivace.release import choose, judge, write_release
 
     objective = project.objective
