@@ -1,12 +1,15 @@
 """Write the pages that are made from the code: docs/configuration.md and docs/cli.md. `--check` only compares."""
 
+import json
 import sys
+from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 
 import typer
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 from vivace.cli.main import COMMANDS
 from vivace.config import Settings
@@ -29,25 +32,59 @@ def configuration() -> str:
         model = field.annotation
         if not (isinstance(model, type) and issubclass(model, BaseModel)):
             raise TypeError(table)
-        _table(table, model, lines)
+        _table(f"[{table}]", model, lines, {})
     return "\n".join(lines)
 
 
-def _table(name: str, model: type[BaseModel], lines: list[str]) -> None:
-    """Write the keys of a table, then the tables in it."""
-    lines += [f"## [{name}]", "", (model.__doc__ or "").strip(), ""]
+def _table(title: str, model: type[BaseModel], lines: list[str], seen: dict[type[BaseModel], str]) -> None:
+    """Write the keys of a table, then the tables in it: single ones, then those that can stand several times."""
+    seen[model] = title
+    lines += [f"## {title}", "", (model.__doc__ or "").strip(), ""]
     lines += ["| key | default | what it does |", "|---|---|---|"]
-    inner: list[tuple[str, type[BaseModel]]] = []
+    single: list[tuple[str, type[BaseModel]]] = []
+    several: list[tuple[str, type[BaseModel]]] = []
+    name = title.partition(" with ")[0].strip("[]")
     for key, item in model.model_fields.items():
-        if isinstance(item.annotation, type) and issubclass(item.annotation, BaseModel):
-            inner.append((f"{name}.{key}", item.annotation))
+        kinds = list(_kinds(item.annotation))
+        if kinds == [item.annotation]:
+            if kinds[0] in seen:
+                lines.append(f"| `{key}` | as there | As {seen[kinds[0]]}. |")
+            else:
+                single.append((f"[{name}.{key}]", kinds[0]))
             continue
-        default = "" if item.default is None else repr(item.default).replace("'", '"')
-        default = default.lower() if isinstance(item.default, bool) else default
-        lines.append(f"| `{key}` | `{default or EMPTY}` | {_cell(item.description)} |")
+        named = get_origin(item.annotation) is dict
+        title = f"[{name}.{key}.NAME]" if named else f"[[{name}.{key}]]"
+        several += [(title + _type(kind), kind) for kind in kinds]
+        lines.append(f"| `{key}` | {_default(item)} | {_cell(item.description)} |")
     lines.append("")
-    for title, table in inner:
-        _table(title, table, lines)
+    for inner, kind in (*single, *several):
+        if kind not in seen:
+            _table(inner, kind, lines, seen)
+
+
+def _type(kind: type[BaseModel]) -> str:
+    """Return how one kind of table is told from the others under the same name."""
+    field = kind.model_fields.get("type")
+    values = get_args(field.annotation) if field is not None else ()
+    return f" with type = {json.dumps(values[0])}" if values else ""
+
+
+def _kinds(annotation: Any) -> Iterator[type[BaseModel]]:
+    """Yield the tables that a key can hold."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _kinds(part)
+
+
+def _default(item: FieldInfo) -> str:
+    if item.is_required():
+        return "required"
+    if isinstance(item.default, BaseModel):
+        return "as there"
+    default = "" if item.default is None else repr(item.default).replace("'", '"')
+    default = default.lower() if isinstance(item.default, bool) else default
+    return f"`{default or EMPTY}`"
 
 
 def commands() -> str:

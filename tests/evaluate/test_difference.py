@@ -203,3 +203,28 @@ def test_a_model_that_loses_the_margin_is_called_as_good_in_at_most_one_of_forty
         found = _comparison(METRICS.load("token_f1"), *pair, ("a", "b"), settings)
         called += found.interval.low > -POINTS
     assert called <= 0.035 * WORLDS
+
+
+@pytest.mark.parametrize(("more", "outcome"), [(0.0, "as good"), (0.2, "worse"), (-0.2, "better")])
+def test_a_loss_is_told_in_nats_and_its_margin_is_a_hundredth_of_one(more, outcome):
+    rng = np.random.default_rng(5)
+    per_token = rng.normal(2.0, 0.3, 80)
+    noise = rng.normal(0, 0.01, 80)
+
+    def likely(name, shifts):
+        answers = [
+            answered(n, "sent on friday", "sent on friday", logprob=-10 * value, token_count=10)
+            for n, value in enumerate(per_token + shifts)
+        ]
+        return score(candidate(name), answers, QUICK)
+
+    found = difference(likely("tuned", more + noise - noise.mean()), likely("base", 0.0), QUICK, "loss")
+    assert (found.outcome, found.margin) == (outcome, 0.01)
+    assert "nats/token of loss" in found.sentence
+    assert set(found.power.needed) == {"0.01", "0.02", "0.05"}
+
+
+def test_bleu_has_a_margin_of_one_point():
+    found = difference(report("tuned", lambda intent: 0.6, seed=2), BASE, QUICK, "bleu")
+    assert found.margin == 1.0
+    assert found.power.unit == "points"

@@ -89,14 +89,14 @@ async def paces(
         for item in {item.name: item for _number, item, _at_once in wanted}.values():
             context = open_engine(item.engine, item.model, threads=threads, prefix_cache=False)
             engines[item.name] = await exits.enter_async_context(context)
-            warm = _requests(-1, examples, 2, tokens=4)
+            warm = _requests(item, -1, examples, 2, tokens=4)
             await closed_loop(stack(engines[item.name], item.chain), warm, 2, lambda: None)
         with progress.task("Measuring speed side by side", total=len(wanted)) as bar:
             for number, item, at_once in wanted:
                 bar.note(f"{item.name}, {at_once} at once")
                 responder = stack(engines[item.name], item.chain)
                 foreign = ForeignLoad()
-                requests = _requests(number, examples, ALONE if at_once == 1 else AT_ONCE)
+                requests = _requests(item, number, examples, ALONE if at_once == 1 else AT_ONCE)
                 run = await closed_loop(responder, requests, at_once, lambda: None)
                 peak = engines[item.name].peak_memory_bytes()
                 times = Times(item.name, number, at_once, run.samples, run.seconds, peak, foreign.fraction())
@@ -106,8 +106,11 @@ async def paces(
     return [_pace(item.name, reference or items[0].name, done) for item in items]
 
 
-def _requests(number: int, examples: Sequence[Example], count: int, tokens: int = ANSWER_TOKENS) -> list[Request]:
-    sampling = Sampling(max_tokens=tokens, ignore_eos=True)
+def _requests(
+    item: Candidate, number: int, examples: Sequence[Example], count: int, tokens: int = ANSWER_TOKENS
+) -> list[Request]:
+    """Return requests for answers of the same length; those of a provider end when they are done."""
+    sampling = Sampling(max_tokens=tokens, ignore_eos=item.model.format != "remote")
     chosen = [examples[(number * AT_ONCE + place) % len(examples)] for place in range(count)]
     return [Request(f"{number}/{place}/{each.id}", each.prompt, sampling=sampling) for place, each in enumerate(chosen)]
 

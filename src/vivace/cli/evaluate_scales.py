@@ -82,7 +82,7 @@ def print_scales(found: "Scales") -> None:
             "–" if row.parameters is None else size(row.parameters),
             _scored(row.quality),
             "–" if row.bits is None else _scored(row.bits),
-            f"{row.size_bytes / 1e6:,.0f}",
+            f"{row.size_bytes / 1e6:,.0f}" if row.size_bytes else "–",
         )
         speed.add_row(
             escape(row.name),
@@ -90,7 +90,7 @@ def print_scales(found: "Scales") -> None:
             f"{times.tpot_ms.value:,.1f}",
             f"{times.tokens_per_s.value:,.0f}",
             f"{times.answer_s.value:,.2f}",
-            f"{times.peak_memory_bytes / 1e6:,.0f}",
+            f"{times.peak_memory_bytes / 1e6:,.0f}" if times.peak_memory_bytes else "–",
         )
     out.print(quality)
     out.print(speed)

@@ -1,5 +1,6 @@
 """How results are printed: candidates, datasets, releases."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,14 @@ from rich.table import Table
 from vivace.cli.screen import TerminalProgress, out, print_json
 from vivace.domain import Score, Scorecard, Speed, Verdict
 from vivace.loop.project import open_project
+from vivace.loop.report import further_metrics
 from vivace.loop.run import Result
 from vivace.loop.run import run as run_loop
 from vivace.loop.stages import read_speeds
 
-QUALITY = (("token_f1", "token F1", 3), ("rouge_l", "ROUGE-L", 3), ("bleu", "BLEU", 1))
+ABREAST = 4
+"""Metrics that a terminal of 80 columns has room for."""
+QUALITY = (("token_f1", "token F1", 3), ("rouge_l", "ROUGE-L", 3), ("bleu", "BLEU", 1), ("perplexity", "perplexity", 1))
 
 
 def print_result(result: Result) -> None:
@@ -28,19 +32,33 @@ def print_cards(cards: list[Scorecard]) -> None:
     """Print the candidates' quality and, where it was measured, their speed."""
     if not cards:
         return
-    table = _table("Quality on the same held-out examples, ± 95 % (▲ better than base, ▼ worse, ≈ noise)")
-    for label in (*(label for _metric, label, _digits in QUALITY), "perplexity"):
+    out.print(
+        _scores("Quality on the same held-out examples, ± 95 % (▲ better than base, ▼ worse, ≈ noise)", QUALITY, cards)
+    )
+    further = [(name, label, 3) for name, label, _meaning in further_metrics(cards)]
+    for place in range(0, len(further), ABREAST):
+        out.print(_scores("Further metrics", further[place : place + ABREAST], cards))
+    measured = {card.candidate.name: card.speed for card in cards if card.speed is not None}
+    if measured:
+        print_speeds(measured, {card.candidate.name: card.size_bytes for card in cards})
+
+
+def _scores(title: str, metrics: Sequence[tuple[str, str, int]], cards: Sequence[Scorecard]) -> Table:
+    """Return a table with a row per candidate; perplexity goes without its interval, which 80 columns cannot hold."""
+    table = _table(title)
+    for _metric, label, _digits in metrics:
         table.add_column(label, justify="right", no_wrap=True)
     for card in cards:
         outcomes = {found.metric: found.outcome for found in card.comparisons}
         scores = {score.metric: score for score in card.scores}
-        cells = [score_text(scores.get(m), digits, outcomes.get(m, "")) for m, _label, digits in QUALITY]
-        perplexity = f"{scores['perplexity'].value:,.1f}" if "perplexity" in scores else "–"
-        table.add_row(card.candidate.name, *cells, perplexity, style=_style(card.candidate.role))
-    out.print(table)
-    measured = {card.candidate.name: card.speed for card in cards if card.speed is not None}
-    if measured:
-        print_speeds(measured, {card.candidate.name: card.size_bytes for card in cards})
+        cells = [
+            f"{scores[name].value:,.{digits}f}"
+            if name == "perplexity" and name in scores
+            else score_text(scores.get(name), digits, outcomes.get(name, ""))
+            for name, _label, digits in metrics
+        ]
+        table.add_row(card.candidate.name, *cells, style=_style(card.candidate.role))
+    return table
 
 
 def print_speeds(speeds: dict[str, Speed], sizes: dict[str, int]) -> None:

@@ -34,7 +34,8 @@ class EvaluateSettings(Table):
     slice_by: list[str] = ["intent", "language", "group", "turn"]
     """Labels of the examples that quality is told by, `turn` for the turn that is answered; always by length, too."""
     margin: Annotated[float, Field(gt=0, lt=1)] = 0.01
-    """What one model may lose to another and still be called as good, as a share of the metric's scale."""
+    """What one model may lose to another and still be called as good: a share of the metric's scale (0.01 is a point of
+    token F1 or BLEU), or of its unit where it has no end (0.01 nats of loss)."""
     graders: list[GraderSettings] = []
     """Metrics of your own, in the shape of OpenAI's graders, each a table [[evaluate.graders]]."""
     graders_file: str | None = None

@@ -20,7 +20,7 @@ class JudgeSettings(Table):
     """How answers are judged by a model, and what it is measured on first."""
 
     model: str = "base"
-    """`base`, `tuned`, or a model's name or folder."""
+    """`base`, `tuned`, a provider of [models.providers], or a model's name, folder or GGUF file."""
     engine: str = ""
     """The engine the judge runs on. Empty: the one for the format of its files."""
     export: Literal["none", "openvino-int8", "openvino-fp16", "onnx-int4", "onnx-int8"] = "openvino-int8"

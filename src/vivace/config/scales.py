@@ -14,7 +14,8 @@ class ScalesSettings(Table):
     """Which sizes of model are compared on the project's test questions, and what is wanted of them."""
 
     models: list[str] = []
-    """Models as they are: names from `vivace models list`, Hugging Face names, model folders, GGUF files."""
+    """Models as they are: names from `vivace models list`, Hugging Face names, model folders, GGUF files, providers of
+    [models.providers]."""
     layers: list[Kept] = []
     """Shares of the layers that stay: the tuned model and these smaller ones of it. Empty: none of them."""
     heal_tokens: Annotated[int, Field(ge=0)] = 20_000

@@ -115,8 +115,8 @@ class ReleaseSettings(Table):
     """p95 time to the first token, instead of the service level's."""
     tpot_ms: Annotated[float, Field(gt=0)] | None = None
     """p95 time per output token, instead of the service level's."""
-    quality_metric: Literal["token_f1", "rouge_l", "bleu", "chrf", "exact_match"] = "token_f1"
-    """The metric the gate looks at."""
+    quality_metric: str = "token_f1"
+    """The metric the gate looks at: any of `vivace evaluate` where more is better, or a grader or function of yours."""
     max_degradation: Fraction = 0.05
     """How much of the best candidate's quality a smaller or faster one may lose."""
     must_beat_base: bool = True

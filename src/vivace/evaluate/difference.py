@@ -20,10 +20,27 @@ from vivace.stats import Floats, detectable_difference, needed_examples, proport
 
 SHOWN = 10
 """Answers that are told of as worse, and as better."""
-POINTS = (1.0, 2.0, 5.0)
-_POINTS_OF_A_SHARE = 100
+STEPS = (1, 2, 5)
+"""Differences, in units of `Scale.step`, of which it is told how many examples would show them."""
 
 Outcome = Literal["better", "worse", "as good", "unproven"]
+
+
+class Scale(Struct, frozen=True):
+    """How a metric is told: shares (token F1) and what goes to 100 (BLEU) in points, the rest in units of its own.
+
+    A value times `factor` is what is shown; `whole` is the length of the scale, and 1 where it has no end (loss).
+    """
+
+    unit: str
+    factor: float
+    whole: float
+    step: float
+    digits: int
+
+    def told(self, value: float) -> str:
+        """Return a change as it is shown."""
+        return f"{value * self.factor:+.{self.digits}f}"
 
 
 class Tally(Struct, frozen=True):
@@ -53,7 +70,7 @@ class Pair(Struct, frozen=True):
 
 
 class Power(Struct, frozen=True):
-    """What so many examples can show of a metric 8 times in 10, and how many more finely would need, in points."""
+    """What so many examples can show of a metric 8 times in 10, and how many a finer difference would need."""
 
     metric: str
     count: int
@@ -112,7 +129,7 @@ def difference(
         )
     by_name = {each.name: each for each in every_metric(first)}
     chosen = by_name[metric]
-    margin = settings.margin * (1 if not chosen.unit else _POINTS_OF_A_SHARE)
+    margin = settings.margin * scale_of(chosen).whole
     outcome = judge(found, margin)
     pairs = _changes(first, second, metric, higher_is_better=chosen.higher_is_better)
     power = _power(found, chosen)
@@ -132,6 +149,15 @@ def difference(
     )
 
 
+def scale_of(metric: Metric) -> Scale:
+    """Return how a metric is told."""
+    if not metric.unit:
+        return Scale("points", factor=100.0, whole=1.0, step=1.0, digits=1)
+    if metric.unit == "points":
+        return Scale("points", factor=1.0, whole=100.0, step=1.0, digits=1)
+    return Scale(metric.unit, factor=1.0, whole=1.0, step=0.01, digits=3)
+
+
 def judge(comparison: Comparison, margin: float) -> Outcome:
     """Return what a comparison comes to where a loss under `margin` does not matter."""
     if comparison.outcome != "noise":
@@ -140,14 +166,14 @@ def judge(comparison: Comparison, margin: float) -> Outcome:
 
 
 def _sentence(found: Comparison, metric: Metric, outcome: Outcome, margin: float) -> str:
-    scale, unit = (1, metric.unit) if metric.unit else (_POINTS_OF_A_SHARE, "points")
-    low, high = (bound * scale for bound in (found.interval.low, found.interval.high))
+    scale = scale_of(metric)
+    low, high = (scale.told(bound) for bound in (found.interval.low, found.interval.high))
     figures = (
-        f"{found.difference * scale:+.1f} {unit} of {found.metric} on {found.count} examples, "
-        f"{found.interval.level:.0%} interval {low:+.1f} to {high:+.1f}, adjusted p {found.p_adjusted:.3g}"
+        f"{scale.told(found.difference)} {scale.unit} of {found.metric} on {found.count} examples, "
+        f"{found.interval.level:.0%} interval {low} to {high}, adjusted p {found.p_adjusted:.3g}"
     )
     pair = f"{found.candidate} is"
-    limit = f"{margin * scale:.3g} {unit}"
+    limit = f"{margin * scale.factor:.3g} {scale.unit}"
     if outcome in ("better", "worse"):
         small = " by less than the margin" if outcome == "worse" and found.interval.low > -margin else ""
         return f"{pair} {outcome} than {found.baseline}{small}: {figures}."
@@ -199,13 +225,15 @@ def _changes(first: EvaluationReport, second: EvaluationReport, metric: str, *, 
 
 def _power(found: Comparison, metric: Metric) -> Power:
     error, level = standard_error(found.interval), found.interval.level
-    scale = 1 if metric.unit else _POINTS_OF_A_SHARE
+    scale = scale_of(metric)
     needed = {
-        f"{points:g}": needed_examples(error * scale, found.count, points, level=level) if error else found.count
-        for points in POINTS
+        f"{step * scale.step:g}": needed_examples(error * scale.factor, found.count, step * scale.step, level=level)
+        if error
+        else found.count
+        for step in STEPS
     }
-    seen = detectable_difference(error, level=level) * scale
-    return Power(found.metric, found.count, seen, needed, metric.unit or "points")
+    seen = detectable_difference(error, level=level) * scale.factor
+    return Power(found.metric, found.count, seen, needed, scale.unit)
 
 
 def _renamed(report: EvaluationReport, name: str) -> EvaluationReport:

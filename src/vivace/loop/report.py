@@ -1,6 +1,7 @@
 """The report: one self-contained page that tells what the run came to, for people who were not there."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,23 @@ METRICS = (
     ("exact_match", "Exact match", "answers that are word for word the team's"),
     ("perplexity", "Perplexity", "how surprised the model is by the team's answers: lower is better"),
 )
+
+FURTHER = (
+    ("label_accuracy", "Label accuracy", "answers that name the right label"),
+    ("json_validity", "JSON", "answers that are valid JSON where the team's is"),
+    ("tool_call_accuracy", "Tool calls", "calls with the right name and arguments"),
+    ("embedding_similarity", "Similarity", "closeness in meaning to the team's own answer"),
+)
+"""Metrics that are told where the test examples give them something to say, before those that the project brought."""
+
+
+def further_metrics(cards: Sequence[Scorecard]) -> list[tuple[str, str, str]]:
+    """Return name, label and meaning of what was measured beside `METRICS`, the project's own metrics last."""
+    from vivace.evaluate import METRICS as KNOWN
+
+    found = list(dict.fromkeys(score.metric for card in cards for score in card.scores))
+    brought = [(name, name.replace("_", " "), "a metric of your own") for name in found if name not in KNOWN.names()]
+    return [each for each in FURTHER if each[0] in found] + brought
 
 
 def write_report(project: Project, result: "Result") -> Path:
@@ -67,6 +85,7 @@ def render(project: Project, result: "Result") -> str:
     speeds = read_speeds(result.bench) if result.bench else {}
     roles = {card.candidate.name: card.candidate.role for card in result.scorecards}
     metric = project.objective.quality_metric
+    metrics = (*METRICS, *further_metrics(result.scorecards))
     figures = {
         "loss": plots.training(_rows(result.trained, "history.jsonl")),
         "quality": plots.quality(result.scorecards),
@@ -79,12 +98,12 @@ def render(project: Project, result: "Result") -> str:
         figures,
         name=project.settings.project.name,
         tiles=_tiles(result, metric),
-        cards=[_quality_row(card) for card in result.scorecards],
+        cards=[_quality_row(card, metrics) for card in result.scorecards],
         speeds=[_speed_row(name, speed, roles.get(name, "baseline")) for name, speed in speeds.items()],
         ratios=_ratios(result.bench),
         noise=bench.get("noise", ""),
         concurrency=project.settings.bench.concurrency,
-        metrics=METRICS,
+        metrics=metrics,
         ethics=_ethics(result),
         verdicts=result.verdicts,
         refusal=result.refusal,
@@ -134,10 +153,10 @@ def released_card(result: "Result") -> Scorecard | None:
     return max(cards, key=lambda card: score.value if (score := find_score(card, "token_f1")) else 0.0, default=None)
 
 
-def _quality_row(card: Scorecard) -> dict[str, Any]:
+def _quality_row(card: Scorecard, metrics: Sequence[tuple[str, str, str]]) -> dict[str, Any]:
     compared = {found.metric: found for found in card.comparisons}
     cells = []
-    for metric, _label, _meaning in METRICS:
+    for metric, _label, _meaning in metrics:
         score = find_score(card, metric)
         if score is None:
             cells.append({"value": "–", "interval": "", "mark": "", "tone": "", "why": ""})

@@ -236,3 +236,5 @@ def _check(project: Project, until: str) -> None:
         )
     searching.check_space(project.settings.train)
     distilling.check(project.settings.train)
+    if UNTIL.index(until) >= UNTIL.index("evaluate"):
+        findings.check_quality_metric(project)

@@ -6,8 +6,9 @@ Each request takes the next act of the script; the last one stays. `seen` are th
 import asyncio
 import gzip
 import json
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+import threading
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -281,3 +282,23 @@ async def squeezes(exchange: Exchange) -> None:
 
 fine = streams(openai_events())
 claude = streams(anthropic_events())
+
+
+@contextmanager
+def serving(*script: Act) -> Iterator[str]:
+    """Run a provider on a loop of its own, for those who have a loop themselves, and yield its address."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    context = provider(*script)
+
+    def on_loop(work: Any) -> Any:
+        return asyncio.run_coroutine_threadsafe(work, loop).result(30)
+
+    server = on_loop(context.__aenter__())
+    try:
+        yield server.url
+    finally:
+        on_loop(context.__aexit__(None, None, None))
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(10)

@@ -9,6 +9,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from tests.engines.remote.provider import Exchange, openai_events, serving, streams
 from tests.evaluate.fakes import FakeEngine, candidate, example, opener
 from tests.evaluate.judge.judges import OpinionatedEngine, coin, people, perfect, raters, shown_answer, taste
 from vivace.cli.evaluate_judge import judge as command
@@ -122,6 +123,24 @@ def test_an_interrupted_calibration_goes_on_and_an_unchanged_one_is_not_run_agai
         silent = OpinionatedEngine(perfect)
         assert calibrate(project, fake(silent), path).reused
     assert silent.scored == []
+
+
+async def tells_its_opinion(exchange: Exchange) -> None:
+    """Answer as a judge who agrees with people."""
+    said = opinion(perfect, exchange.seen.body["messages"][-1]["content"])
+    await streams(openai_events((max(said, key=lambda word: said[word]),)))(exchange)
+
+
+def test_a_provider_judges_and_is_asked_without_the_chatbots_own_prompt(tmp_path: Path) -> None:
+    with serving(tells_its_opinion) as url:
+        cloud = f'[models.providers.cloud]\nbase_url = "{url}"\nmodel = "gpt-4o"\n[project]\nsystem = "Only sell."'
+        with project_at(tmp_path, f'{LIMITS}\nmodel = "cloud"\n{cloud}') as project:
+            judge = open_judge(project)
+            assert (judge.candidate.engine, judge.candidate.chain) == ("openai", {})
+            report = read_report(calibrate(project, judge, ratings_file(tmp_path)).artifact)
+    assert report.read == "text"
+    assert report.pairs.trusted
+    assert report.ratings.trusted
 
 
 def test_wrong_inputs_are_one_sentence_each(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from tests.engines.remote.provider import openai_events, serving, streams
 from tests.evaluate.scales.test_saturation import judged
 from tests.evaluate.scales.worlds import SIZES, TRUE, world
 from tests.tiny import build_tiny_model
@@ -156,6 +157,25 @@ def test_models_are_compared_side_by_side_and_again_without_work(project: Path) 
         compare_scales(project, SilentProgress(), changes=["evaluate.scales.models=[]"])
     with pytest.raises(DataError, match=r"No model of \[evaluate.scales\] could be measured"):
         compare_scales(project, SilentProgress(), changes=['evaluate.scales.models=["huge"]'])
+
+
+@pytest.mark.slow
+def test_a_provider_takes_no_disk_and_no_memory_and_costs_what_its_table_says(project: Path) -> None:
+    from vivace.domain import SilentProgress
+
+    with serving(streams(openai_events())) as url:
+        prices = "price_per_million_input_tokens=2.0, price_per_million_output_tokens=8.0"
+        changes = [
+            f'models.providers.cloud={{base_url="{url}", model="gpt-4o", {prices}}}',
+            'evaluate.scales.models=["tiny0", "cloud"]',
+        ]
+        compared = compare_scales(project, SilentProgress(), changes=changes)
+    own, cloud = compared.rows
+    assert (own.name, cloud.name, cloud.family, cloud.engine) == ("tiny0", "cloud", "providers", "openai")
+    assert (cloud.size_bytes, cloud.times.peak_memory_bytes, cloud.parameters) == (0, 0, None)
+    assert cloud.cost == pytest.approx(1e3 * (2.0 * cloud.times.prompt_tokens + 8.0 * cloud.tokens) / 1e6)
+    assert own.cost is not None
+    assert own.cost != cloud.cost
 
 
 def _app():

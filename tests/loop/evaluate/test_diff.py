@@ -1,10 +1,6 @@
 """Two things on the same examples, by the names that people know them by; and what that means for a release."""
 
-import asyncio
 import json
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +8,16 @@ import msgspec
 import pytest
 from typer.testing import CliRunner
 
-from tests.engines.remote.provider import ANSWER, openai_events, provider, streams
+from tests.engines.remote.provider import ANSWER, openai_events, serving, streams
 from tests.loop.tasks import make_tasks
+from tests.models.gguf_files import write_gguf
 from vivace.cli.evaluate import app
+from vivace.cli.results import print_cards
 from vivace.domain import SilentProgress
 from vivace.errors import ConfigError, DataError
 from vivace.loop.evaluate.diff import NAME, compare_two
 from vivace.loop.project import open_project
+from vivace.loop.report import further_metrics
 from vivace.loop.run import run
 
 pytestmark = pytest.mark.slow
@@ -135,7 +134,7 @@ def test_a_provider_is_compared_as_a_candidate_and_its_key_is_written_nowhere(
     shop: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SHOP_KEY", "sk-very-secret-4711")
-    with serving() as url:
+    with serving(streams(openai_events())) as url:
         changes = [
             f'models.providers.cloud={{base_url="{url}", model="gpt-4o", api_key="env:SHOP_KEY"}}',
         ]
@@ -147,21 +146,58 @@ def test_a_provider_is_compared_as_a_candidate_and_its_key_is_written_nowhere(
     assert not [path for path in files if b"sk-very-secret-4711" in path.read_bytes()]
 
 
-@contextmanager
-def serving() -> Iterator[str]:
-    """Run a provider that answers every request alike, on a loop of its own."""
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, daemon=True)
-    thread.start()
-    context = provider(streams(openai_events()))
+def test_the_newest_release_is_evaluated_anew_under_a_name_of_its_own(shop: Path) -> None:
+    with open_project(shop, SilentProgress(), changes=["evaluate.max_tokens=12", "train.learning_rate=1e-8"]) as opened:
+        release, *_older = opened.store.artifacts("release")
+        result = run(opened, "evaluate")
+        evaluated = {each.facts["candidate"]: each.id for each in reversed(opened.store.artifacts("evaluate"))}
+    assert f"release {release.short_id}" in evaluated
+    assert evaluated["tuned-openvino-int8"] == result.reports["tuned-openvino-int8"].id
 
-    def on_loop(work: Any) -> Any:
-        return asyncio.run_coroutine_threadsafe(work, loop).result(30)
 
-    server = on_loop(context.__aenter__())
-    try:
-        yield server.url
-    finally:
-        on_loop(context.__aexit__(None, None, None))
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join(10)
+def test_a_prompt_that_is_not_utf_8_is_refused_with_its_name(shop: Path) -> None:
+    (shop / "latin.txt").write_bytes("Gr\xfc\xdfe".encode("latin-1"))
+    with pytest.raises(ConfigError, match=r"The system prompt latin\.txt cannot be read"):
+        compared(shop, "base@latin.txt", "base")
+
+
+def test_a_gguf_file_is_something_to_compare_with(shop: Path, tiny_model: Path, tmp_path: Path) -> None:
+    path = write_gguf(tiny_model, tmp_path / "tiny.gguf")
+    found = compared(shop, str(path), "base")
+    assert found.candidate == "tiny.gguf"
+    assert found.outcome in ("as good", "unproven")  # it is the base in another format
+
+
+@pytest.mark.parametrize(
+    ("metric", "said"),
+    [
+        ("token_f2", "there is no metric 'token_f2'"),
+        ("loss", "it looks at likelihoods, not at answers"),
+        ("length_ratio", "more of it is not better"),
+    ],
+)
+def test_a_metric_that_cannot_decide_a_release_is_refused_before_anything_is_made(
+    shop: Path, metric: str, said: str
+) -> None:
+    with (
+        open_project(shop, SilentProgress(), changes=[f'release.quality_metric="{metric}"']) as opened,
+        pytest.raises(ConfigError, match=said),
+    ):
+        run(opened)
+
+
+def test_a_function_of_the_project_decides_a_release(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (shop / "own.py").write_text(
+        "def polite(answer, reference, example):\n"
+        "    return float(bool(set(answer.split()) & set(reference.split())))\n"
+    )
+    changes = ['evaluate.own=["own.py:polite"]', 'release.quality_metric="polite"']
+    with open_project(shop, SilentProgress(), changes=changes) as opened:
+        result = run(opened, "evaluate")
+    scores = {each.candidate.name: {score.metric for score in each.scores} for each in result.scorecards}
+    assert all("polite" in metrics for metrics in scores.values())
+    assert further_metrics(result.scorecards)[-1] == ("polite", "polite", "a metric of your own")
+    print_cards(result.scorecards)
+    assert "Further metrics" in capsys.readouterr().out
+    assert opened.objective.quality_metric == "polite"
+    assert compared(shop, "tuned-openvino-int8", "base", changes=changes).metric == "polite"

@@ -6,7 +6,7 @@ from typing import Any
 
 from vivace.config.providers import ProviderSettings
 from vivace.domain import FinishReason, Message, Request, Usage
-from vivace.engines.remote.dialect import CallParts, dressed, system_text, tokens
+from vivace.engines.remote.dialect import Reader, dressed, system_text, tokens
 from vivace.engines.remote.failures import Told
 from vivace.errors import RequestError
 
@@ -73,16 +73,11 @@ class AnthropicDialect:
         return AnthropicReader()
 
 
-class AnthropicReader:
+class AnthropicReader(Reader):
     """Reads the events from `message_start` to `message_stop`, or one message; events it does not know are skipped."""
 
     def __init__(self) -> None:
-        self.finish: FinishReason | None = None
-        self.usage: Usage | None = None
-        self.filtered = False
-        self.strange = ""
-        self.thought = False
-        self._calls = CallParts()
+        super().__init__()
         self._counts: dict[str, int] = {}
 
     def event(self, data: Mapping[str, Any]) -> str:
@@ -110,10 +105,6 @@ class AnthropicReader:
         self._count(data.get("usage"))
         self._end(data.get("stop_reason"))
         return text
-
-    def calls(self) -> str:
-        """Return the tool calls as local models write them."""
-        return self._calls.text()
 
     def _block(self, place: Any, block: Mapping[str, Any]) -> str:
         if block.get("type") == "text":

@@ -6,7 +6,7 @@ from typing import Any
 
 from vivace.config.providers import ProviderSettings
 from vivace.domain import FinishReason, Message, Request, Usage
-from vivace.engines.remote.dialect import CallParts, dressed, tokens
+from vivace.engines.remote.dialect import Reader, dressed, tokens
 from vivace.engines.remote.failures import Told
 from vivace.errors import RequestError
 
@@ -84,16 +84,8 @@ class OpenAIDialect:
         return OpenAIReader()
 
 
-class OpenAIReader:
+class OpenAIReader(Reader):
     """Reads `chat.completion.chunk` events, or one `chat.completion`; of several choices the first."""
-
-    def __init__(self) -> None:
-        self.finish: FinishReason | None = None
-        self.usage: Usage | None = None
-        self.filtered = False
-        self.strange = ""
-        self.thought = False
-        self._calls = CallParts()
 
     def event(self, data: Mapping[str, Any]) -> str:
         """Return the text that a chunk adds."""
@@ -102,10 +94,6 @@ class OpenAIReader:
     def whole(self, data: Mapping[str, Any]) -> str:
         """Return the text of a completion in one piece."""
         return self._read(data, "message")
-
-    def calls(self) -> str:
-        """Return the tool calls as local models write them."""
-        return self._calls.text()
 
     def _read(self, data: Mapping[str, Any], part: str) -> str:
         if isinstance(usage := data.get("usage"), dict):

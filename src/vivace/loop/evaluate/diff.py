@@ -96,7 +96,7 @@ class _Sides:
             return folder
         item = find_candidate(self.project, what, self._made)
         if prompt:
-            system = (self.project.root / prompt if not Path(prompt).is_file() else Path(prompt)).read_text().strip()
+            system = _system(prompt, self.project.root)
             item = msgspec.structs.replace(item, chain=item.chain | {"system": system})
         item = msgspec.structs.replace(item, name=name)
         graders = grading_models(self.project, self._made)
@@ -127,6 +127,14 @@ def _split(words: str, root: Path) -> tuple[str, str]:
             f"There is no file {prompt!r} with a system prompt.", "Write NAME@FILE, such as base@terse.txt."
         )
     return what, prompt
+
+
+def _system(prompt: str, root: Path) -> str:
+    path = Path(prompt) if Path(prompt).is_file() else root / prompt
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"The system prompt {prompt} cannot be read.", "Name a UTF-8 text file.") from error
 
 
 def _names(first: str, second: str) -> tuple[str, str]:

@@ -63,7 +63,7 @@ def power_sentence(power: Power) -> str:
     more = ", ".join(
         f"{needed:,} examples would show {points}" for points, needed in power.needed.items() if needed > power.count
     )
-    seen = f"With {power.count} examples a difference in {power.metric} under {power.detectable:.1f} {power.unit} "
+    seen = f"With {power.count} examples a difference in {power.metric} under {power.detectable:.3g} {power.unit} "
     return seen + "is missed more often than 2 times in 10" + (f"; {more} {power.unit}." if more else ".")
 
 

@@ -3,14 +3,16 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+import msgspec
 from msgspec import Struct
 
 from vivace.domain import Artifact, Candidate, Reason
-from vivace.errors import VivaceError
+from vivace.errors import ConfigError, VivaceError
 from vivace.evaluate.difference import Difference
 from vivace.loop import stages
 from vivace.loop.evaluate.diff import difference_stage
 from vivace.loop.project import Project
+from vivace.registry import nearest
 
 _SHOWN = 3
 
@@ -18,9 +20,30 @@ _SHOWN = 3
 class Newest(Struct, frozen=True):
     """The newest release, and its evaluation on the examples of today."""
 
-    name: str
     candidate: Candidate
     report: Path
+
+
+def check_quality_metric(project: Project) -> None:
+    """Raise `ConfigError`, before anything is made, where the gate could not look at `quality_metric`."""
+    from vivace.evaluate import METRICS
+    from vivace.evaluate.graders import bring
+
+    wanted, name = project.settings.evaluate, project.settings.release.quality_metric
+    brought = bring(wanted.graders, wanted.graders_file, wanted.own, project.root).metrics(())
+    found = {each.name: each for each in brought if each.compared}
+    names = [*METRICS.names(), *found]
+    if name not in names:
+        raise ConfigError(
+            f"release.quality_metric: there is no metric {name!r}.", nearest(name, names) + " docs/evaluate.md"
+        )
+    metric = found.get(name) or METRICS.load(name)
+    if metric.of_likelihood or not (metric.compared and metric.higher_is_better):
+        reason = "it looks at likelihoods, not at answers" if metric.of_likelihood else "more of it is not better"
+        raise ConfigError(
+            f"release.quality_metric: {name} cannot decide a release, because {reason}.",
+            'Take one that looks at answers, such as "token_f1".',
+        )
 
 
 def newest_release(project: Project, dataset: Artifact, graders: Mapping[str, Candidate]) -> Newest | None:
@@ -33,12 +56,14 @@ def newest_release(project: Project, dataset: Artifact, graders: Mapping[str, Ca
     if not found:
         return None
     try:
-        candidate = open_release(found[0].path).candidate
+        released = open_release(found[0].path).candidate
+        # Under a name of its own: its report must not be taken for that of today's candidate of the same name.
+        candidate = msgspec.structs.replace(released, name=f"release {found[0].short_id}")
         outcome = stages.evaluate(project, candidate, dataset, graders=graders)
     except VivaceError as error:
         project.progress.say(f"Not compared with release {found[0].short_id}: {error}")
         return None
-    return Newest(found[0].short_id, candidate, outcome.artifact.path)
+    return Newest(candidate, outcome.artifact.path)
 
 
 def findings(
@@ -57,7 +82,7 @@ def findings(
         found = difference_stage(project, ours, reports[baseline.name].path, (item.name, baseline.name), page=False)
         reasons.append(_slices(found))
     if newest is not None and not _is_same(item, newest.candidate):
-        names = (item.name, f"release {newest.name}")
+        names = (item.name, newest.candidate.name)
         reasons.append(_regression(difference_stage(project, ours, newest.report, names, page=False)))
     return tuple(reasons)
 

@@ -37,7 +37,10 @@ from vivace.evaluate.judge.opinions import Row
 from vivace.evaluate.judge.results import Scored, WinRate, family, scored
 from vivace.evaluate.judge.verdicts import answer_scores, pair_questions, pair_verdicts, score_questions
 from vivace.loop import stages
+from vivace.loop.evaluate.gguf_files import opened_gguf
+from vivace.loop.evaluate.naming import provider
 from vivace.loop.project import Project, open_project, table
+from vivace.models import identify
 from vivace.registry import nearest
 from vivace.store import read_examples
 from vivace.store.artifacts import Outcome
@@ -89,9 +92,12 @@ def open_judge(project: Project) -> Judge:
     from vivace.engines import default_engine, open_engine
 
     settings = project.settings.evaluate.judge
-    model = _model(project, settings)
-    engine = settings.engine or default_engine(model.format)
-    item = Candidate("judge", engine, model)
+    if settings.model in project.settings.models.providers:
+        model, engine = (item := provider(project, settings.model, bare=True)).model, item.engine
+    else:
+        model = _model(project, settings)
+        engine = settings.engine or default_engine(model.format)
+        item = Candidate("judge", engine, model)
     identity = f"{engine} {model.artifact_id or project.digest(model.path)}"
     threads = project.settings.serve.threads
     # Without the prefix cache: verdicts must not depend on which came before.
@@ -318,14 +324,11 @@ def _model(project: Project, settings: JudgeSettings) -> Model:
 
 
 def _gguf_or(project: Project, name: str) -> Model | None:
-    """Return a GGUF folder with its tokenizer as it is: an engine opens it, and a large one need not be converted."""
-    from vivace.models import identify
-
-    folder = project.root / Path(name).expanduser()
-    if not folder.is_dir():
+    """Return a GGUF file or folder as it is: an engine opens it, and a large one need not be converted."""
+    path = project.root / Path(name).expanduser()
+    if path.suffix != ".gguf" and not path.is_dir():
         return None
-    model = identify(folder)
-    return model if model.format == "gguf" and model.path.is_dir() else None
+    return opened_gguf(project, path) if identify(path).format == "gguf" else None
 
 
 def _candidates(project: Project, names: Sequence[str], against: str) -> list[Artifact]:

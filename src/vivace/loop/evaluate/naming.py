@@ -1,10 +1,12 @@
 """What people call things that answer: candidates, releases, models; found by name, made where they are not there."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from vivace.domain import Candidate, Model
 from vivace.errors import ConfigError
 from vivace.loop import stages
+from vivace.loop.evaluate.gguf_files import opened_gguf
 from vivace.loop.project import Project
 from vivace.loop.releases import find_release
 from vivace.registry import nearest
@@ -36,7 +38,7 @@ def find_candidate(project: Project, name: str, made: Made) -> Candidate:
     [models.providers], a name from `vivace models list`, a folder, or a GGUF file. Raises `ConfigError` with the
     nearest name for what is none of these.
     """
-    path = (project.root / name).expanduser()
+    path = _place(project, name)
     if (path / "release.json").is_file() or (path / MANIFEST).is_file():
         return find_release(path).candidate
     releases = project.store.artifacts("release")
@@ -45,22 +47,21 @@ def find_candidate(project: Project, name: str, made: Made) -> Candidate:
         return find_release(project.root, digits).candidate
     providers = project.settings.models.providers
     if name in providers:
-        from vivace.engines.remote import provider_candidate
-
-        folder = project.store.root / "providers" / name
-        return provider_candidate(name, providers[name], folder, chain=project.chain, root=project.root)
+        return provider(project, name)
     if name == BASE:
         return _exported(project, stages.base_model(project), BASE)
     from vivace.models import identify, resolve
     from vivace.models.catalog import entries
 
-    if path.is_dir():
+    if path.is_dir() or path.suffix == ".gguf":
         model = identify(path)
+        if model.format == "gguf":
+            return stages.candidate(project, path.stem, opened_gguf(project, path))
         if model.format not in ("hf", "adapter"):
             return stages.candidate(project, path.name, model)
     if path.is_dir() or name in [entry.name for entry in entries()]:
-        found = resolve(name, progress=project.progress, root=project.root)
-        return _exported(project, found, name)
+        found = resolve(str(path) if path.is_dir() else name, progress=project.progress, root=project.root)
+        return _exported(project, found, path.name if path.is_dir() else name)
     _base, *others = made()
     named = {item.name: item for item in others}
     if name == TUNED and others:
@@ -71,6 +72,26 @@ def find_candidate(project: Project, name: str, made: Made) -> Candidate:
             nearest(name, [BASE, TUNED, NEWEST, *providers, *named]) + " Releases: `vivace release list`.",
         )
     return named[name]
+
+
+def provider(project: Project, name: str, *, bare: bool = False) -> Candidate:
+    """Return a provider of [models.providers], behind the project's layers unless it is to be `bare`."""
+    from vivace.engines.remote import provider_candidate
+
+    return provider_candidate(
+        name,
+        project.settings.models.providers[name],
+        project.store.root / "providers" / name,
+        chain={} if bare else project.chain,
+        root=project.root,
+        progress=project.progress,
+    )
+
+
+def _place(project: Project, name: str) -> Path:
+    """Return the path that a name may be: from where the user is, else from the project."""
+    here = Path(name).expanduser()
+    return here if here.exists() else project.root / here
 
 
 def _exported(project: Project, model: Model, name: str) -> Candidate:

@@ -13,11 +13,12 @@ from msgspec import Struct, structs
 from vivace.domain import Artifact, Candidate, Progress, Score, Workspace
 from vivace.errors import DataError, VivaceError
 from vivace.evaluate.answers import Answer
-from vivace.evaluate.metric import METRICS, Metric
+from vivace.evaluate.metric import METRICS, Metric, stored_metric
 from vivace.evaluate.report import load_report
 from vivace.evaluate.scales.recommend import Advice, Resources, Wishes, recommend
 from vivace.evaluate.scales.saturation import Measure, Saturation, saturation
 from vivace.loop import stages
+from vivace.loop.evaluate.naming import grading_models
 from vivace.loop.evaluate.scales_models import Sized, find_sizes
 from vivace.loop.project import Project, open_project
 from vivace.stats import Floats, bootstrap_rows, mean_of_rows, quantile_interval
@@ -114,12 +115,13 @@ def _compare(project: Project) -> Scales:
                 worked.append(name)
 
     sizes = find_sizes(project, dataset, note, merged)
+    graders = grading_models(project, lambda: run(project, "compress").candidates)
     reports: dict[str, Artifact] = {}
     for place, each in enumerate(sizes):
         if each.candidate is None:
             continue
         try:
-            reports[each.name] = stages.evaluate(project, each.candidate, dataset).artifact
+            reports[each.name] = stages.evaluate(project, each.candidate, dataset, graders=graders).artifact
         except DataError:
             raise
         except VivaceError as error:
@@ -160,7 +162,8 @@ def _shared_answers(project: Project, found: dict[str, tuple[Answer, ...]]) -> d
 def judge(project: Project, sizes: Sequence[Sized], times: Sequence[Times], answers: dict[str, list[Answer]]) -> Scales:
     """Return rows, curves and advice from what was measured; nothing is asked of a model here."""
     settings, wanted = project.settings.evaluate, project.settings.evaluate.scales
-    metric: Metric = METRICS.load(project.settings.release.quality_metric)
+    metric = quality_metric(project)
+    answers = scorable(metric, answers)
     options: dict[str, Any] = {
         "level": settings.confidence, "resamples": settings.resamples, "seed": settings.seed,
     }  # fmt: skip
@@ -178,7 +181,7 @@ def judge(project: Project, sizes: Sequence[Sized], times: Sequence[Times], answ
         rows.append(
             Row(
                 each.name, each.family, each.parameters, each.candidate.model.weights, each.candidate.engine,
-                stages.size_of(project, each.candidate.model), scored, likely, timed,
+                _size_on_disk(project, each), scored, likely, timed,
                 _cost(project, each.name, timed, tokens), tokens,
             )
         )  # fmt: skip
@@ -195,6 +198,24 @@ def judge(project: Project, sizes: Sequence[Sized], times: Sequence[Times], answ
     ]
     advice = recommend(resources, quality, measure, wishes, **options)
     return Scales(tuple(rows), curves, advice, {}, metric.name, quality.shape[1], wanted.task)
+
+
+def quality_metric(project: Project) -> Metric:
+    """Return the metric that a release is judged by, built in or the project's own."""
+    name = project.settings.release.quality_metric
+    return METRICS.load(name) if name in METRICS.names() else stored_metric(name)
+
+
+def scorable(metric: Metric, found: dict[str, list[Answer]]) -> dict[str, list[Answer]]:
+    """Return the answers to the questions where the metric is known of every model; raises `DataError` under two."""
+    known = set.intersection(*({each.id for each in metric.scored(answers)} for answers in found.values()))
+    if len(known) < 2:
+        told = next(metric.why_missing(answers) for answers in found.values())
+        raise DataError(
+            f"{metric.name} is not known of the answers: {told}",
+            "Take another quality_metric in [release]; `vivace evaluate` says why a metric is missing.",
+        )
+    return {name: [each for each in answers if each.id in known] for name, answers in found.items()}
 
 
 def _curves(
@@ -243,11 +264,23 @@ def reference_tokens(answers: Sequence[Answer]) -> float:
     return float(np.median(counts)) if counts else 0.0
 
 
+def _size_on_disk(project: Project, each: Sized) -> int:
+    """Return how much of this machine's disk a model takes: nothing of a provider's."""
+    assert each.candidate is not None
+    return 0 if each.family == "providers" else stages.size_of(project, each.candidate.model)
+
+
 def _cost(project: Project, name: str, times: Times, tokens: float) -> float | None:
     wanted = project.settings.evaluate.scales
     price = wanted.price_per_million_tokens.get(name)
     if price is not None:
         return 1e3 * price * (times.prompt_tokens + tokens) / 1e6
+    provider = project.settings.models.providers.get(name)
+    if provider is not None:
+        read, written = provider.price_per_million_input_tokens, provider.price_per_million_output_tokens
+        if read is None or written is None:
+            return None
+        return 1e3 * (read * times.prompt_tokens + written * tokens) / 1e6
     return None if wanted.price_per_hour is None else 1e3 * wanted.price_per_hour * times.machine_s / 3600
 
 

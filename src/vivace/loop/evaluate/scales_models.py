@@ -1,25 +1,24 @@
 """The sizes that are compared: models as they are, the tuned model with fewer and fewer layers, the candidates."""
 
-import json
-import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import psutil
 from msgspec import Struct, structs
 
 from vivace.config.plan import PlanSettings
-from vivace.domain import Artifact, Candidate, Model, Workspace
+from vivace.domain import Artifact, Candidate, Model
 from vivace.errors import ConfigError, VivaceError
 from vivace.loop import choosing, stages
 from vivace.loop.compress.steps import Note, carry_out
+from vivace.loop.evaluate.gguf_files import opened_gguf
+from vivace.loop.evaluate.naming import provider
 from vivace.loop.project import Project
 from vivace.models import describe, identify, resolve, size_bytes
 from vivace.models.prospects.prospect import RUNTIME_BYTES, misfit, prospect
-from vivace.store.files import write_atomic
 
-Family = Literal["as they are", "tuned", "candidates"]
+Family = Literal["as they are", "tuned", "candidates", "providers"]
 _CACHE_FACTOR = 1.3  # what an engine takes besides its file: the cache of its conversations
 
 
@@ -52,6 +51,8 @@ def find_sizes(project: Project, dataset: Artifact, note: Note, merged: Model | 
 
 
 def _named(project: Project, name: str) -> Sized:
+    if name in project.settings.models.providers:
+        return Sized(name, "providers", candidate=provider(project, name))
     path = project.root / Path(name).expanduser()
     label = Path(name).name or name
     try:
@@ -74,7 +75,7 @@ def _named(project: Project, name: str) -> Sized:
 
 
 def _gguf(project: Project, label: str, path: Path) -> Sized:
-    """Put a GGUF file on llama.cpp as it is; its tokenizer is read out of the file and laid beside a copy of it."""
+    """Put a GGUF file on llama.cpp as it is, if it fits."""
     model = identify(path)
     told = describe(model.path)
     found = prospect(str(model.path))
@@ -83,34 +84,8 @@ def _gguf(project: Project, label: str, path: Path) -> Sized:
     reason = misfit(found, serving_bytes=need, making_bytes=0, disk_bytes=copied, folder=project.root)
     if reason:
         return Sized(label, "as they are", told.parameters, left_out=reason)
-    if model.path.is_file():
-        made = _wrapped(project, model.path)
-        model = structs.replace(model, path=made.path, artifact_id=made.id)
-    return Sized(label, "as they are", told.parameters, Candidate(label, "llamacpp", model, project.chain))
-
-
-def _wrapped(project: Project, source: Path) -> Artifact:
-    def work(workspace: Workspace) -> dict[str, Any]:
-        from vivace.models.gguf_file import read_header
-        from vivace.models.gguf_tokenizer import write_tokenizer
-
-        header = read_header(source)
-        write_tokenizer(header, workspace.out, source)
-        ends = {header.metadata.get(f"tokenizer.ggml.{key}_token_id") for key in ("eos", "eot")} - {None}
-        config: dict[str, Any] = {
-            "model_type": header.architecture,
-            "eos_token_id": sorted(int(str(each)) for each in ends),
-        }
-        config |= {"max_position_embeddings": int(header.setting("context_length") or 0)}
-        write_atomic(workspace.out / "config.json", json.dumps(config, indent=2) + "\n")
-        shutil.copyfile(source, workspace.out / "model.gguf")
-        return {"source": source.name}
-
-    digest = project.digest(source)
-    settings: dict[str, Any] = {"wraps": "gguf"}
-    return project.store.run(
-        "wrap", work, kind="model", settings=settings, parents={"file": digest}, progress=project.progress
-    ).artifact
+    item = Candidate(label, "llamacpp", opened_gguf(project, path), project.chain)
+    return Sized(label, "as they are", told.parameters, item)
 
 
 def _family(project: Project, dataset: Artifact, merged: Model, note: Note) -> Iterator[Sized]:
@@ -176,7 +151,7 @@ def _together(project: Project, found: Sequence[Sized]) -> list[Sized]:
     """Leave out the largest models where not all fit into memory side by side, as latency is measured."""
     free = int(psutil.virtual_memory().available)
     ready = sorted(
-        (each for each in found if each.candidate is not None),
+        (each for each in found if each.candidate is not None and each.family != "providers"),
         key=lambda each: size_bytes(each.candidate.model.path) if each.candidate else 0,
     )
     left: dict[str, str] = {}

@@ -68,8 +68,8 @@ def cells(row: Row) -> list[tuple[str, str]]:
         scored(times.tpot_ms, 1),
         scored(times.tokens_per_s, 0),
         scored(times.answer_s, 2),
-        (f"{row.size_bytes / 1e6:,.0f}", ""),
-        (f"{times.peak_memory_bytes / 1e6:,.0f}", ""),
+        (f"{row.size_bytes / 1e6:,.0f}" if row.size_bytes else "–", ""),
+        (f"{times.peak_memory_bytes / 1e6:,.0f}" if times.peak_memory_bytes else "–", ""),
         ("–" if row.cost is None else f"{row.cost:,.4g}", ""),
     ]
 
