@@ -67,6 +67,14 @@ class EngineDied(EngineError):
     """The engine's process ended while it had work."""
 
 
+class ProviderUnavailable(EngineDied):
+    """A provider cannot be asked now, or not with these settings: work stops here and can go on later."""
+
+    def __init__(self, message: str, hint: str = "", retry_after_s: float = 1.0) -> None:
+        super().__init__(message, hint)
+        self.retry_after_s = retry_after_s
+
+
 class RequestError(VivaceError):
     """One request is wrong, the engine is fine; `param` names the offending field, `code` is OpenAI's word."""
 

@@ -43,6 +43,8 @@ class ProviderSettings(Table):
     """Address before `/chat/completions` or `/messages`. Empty: the provider's own."""
     model: Annotated[str, Field(min_length=1, max_length=300)]
     """The model's name as the server knows it."""
+    candidate: bool = False
+    """Evaluate and measure it beside the tuned model, and release it if it wins. It is asked the test questions."""
     api_key: str = ""
     """The key as env:NAME, never as a value. Empty: none is sent."""
     auth: Literal["", "bearer", "api-key", "x-api-key"] = ""

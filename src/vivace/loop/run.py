@@ -15,6 +15,7 @@ from vivace.loop.evaluate.ethics import ethics_findings
 from vivace.loop.evaluate.general import forgetting_findings
 from vivace.loop.evaluate.naming import grading_models
 from vivace.loop.project import Project
+from vivace.loop.providers import provider_candidates
 from vivace.store.artifacts import Outcome
 
 
@@ -133,6 +134,7 @@ class _Loop:
                 made = export_candidate(project, plan, last.model, kind, self.result.dataset, self.note)
                 if made is not None:
                     self.result.candidates.append(made)
+        self.result.candidates += provider_candidates(project)
 
     def evaluate(self) -> None:
         assert self.result.dataset is not None

@@ -5,7 +5,7 @@ import math
 import msgspec
 from starlette.types import Send
 
-from vivace.errors import EngineDied, Overloaded, RequestError
+from vivace.errors import EngineDied, Overloaded, ProviderUnavailable, RequestError
 
 INVALID_REQUEST = "invalid_request_error"
 SERVER_ERROR = "server_error"
@@ -65,6 +65,10 @@ def as_api_error(error: BaseException) -> ApiError:
             return unavailable(error.message, "overloaded", error.retry_after_s)
         case DrainExpired():
             return unavailable("The server is shutting down and could not finish this request.", "shutting_down")
+        case ProviderUnavailable():
+            return unavailable(
+                "The provider behind this server cannot answer now.", "provider_unavailable", error.retry_after_s
+            )
         case EngineDied():
             return unavailable("The engine stopped while it was answering; it starts again now.", "engine_died")
         case _:

@@ -14,8 +14,8 @@ from tests.engines.asking import collect, outcome, until
 from tests.engines.remote import provider as acts
 from tests.engines.remote.asking import request, settings, story
 from tests.engines.remote.provider import ANSWER, Act, Exchange, Provider, chunk, openai_events, sse, streams
-from vivace.engines.remote import ProviderUnavailable, RemoteEngine, wire
-from vivace.errors import EngineError, RequestError
+from vivace.engines.remote import RemoteEngine, wire
+from vivace.errors import EngineError, ProviderUnavailable, RequestError
 
 SHORT = 0.15
 

@@ -14,11 +14,11 @@ from tests.engines.asking import collect, outcome
 from tests.engines.remote import provider as acts
 from tests.engines.remote.asking import request, story
 from tests.engines.remote.provider import ANSWER, Provider, openai_events, streams
-from vivace.engines.remote import ProviderUnavailable, RemoteEngine, engine, retries
+from vivace.engines.remote import RemoteEngine, engine, retries
 from vivace.engines.remote.breaker import Breaker
 from vivace.engines.remote.failures import Failed
 from vivace.engines.remote.retries import RetryBudget, may_pass, pause_s, retry_after_s
-from vivace.errors import EngineDied, EngineError
+from vivace.errors import EngineDied, EngineError, ProviderUnavailable
 
 BUSY = {"error": {"message": "Rate limit reached", "type": "requests", "param": None, "code": "rate_limit_exceeded"}}
 

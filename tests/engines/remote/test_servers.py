@@ -14,8 +14,7 @@ from tests.engines.remote.asking import opened, request, settings
 from tests.serve.fakes import MODEL, ScriptedEngine, app_of, serving
 from vivace.chain import stack
 from vivace.domain import Message, Model, Usage
-from vivace.engines.remote import ProviderUnavailable
-from vivace.errors import EngineError, RequestError
+from vivace.errors import EngineError, ProviderUnavailable, RequestError
 
 KEY = "a-key-of-the-llama"
 LLAMA = """

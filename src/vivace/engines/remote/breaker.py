@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from time import monotonic
 from typing import Literal
 
-from vivace.engines.remote.failures import Failed, ProviderUnavailable
+from vivace.engines.remote.failures import Failed
+from vivace.errors import ProviderUnavailable
 
 State = Literal["closed", "open", "half-open"]
 FAILURES = 5

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from vivace.config.providers import ProviderSettings
 from vivace.engines.remote.retries import may_pass, retry_after_s
-from vivace.errors import EngineDied, EngineError, RequestError, VivaceError
+from vivace.errors import EngineError, ProviderUnavailable, RequestError, VivaceError
 
 LONGEST_QUOTE = 300
 _TOO_LONG = re.compile(
@@ -32,14 +32,6 @@ _STATUS: dict[str, int] = {
     "overloaded_error": 529,
     "timeout_error": 504,
 }
-
-
-class ProviderUnavailable(EngineDied):
-    """A provider cannot be asked now, or not with these settings: work stops here and can go on later."""
-
-    def __init__(self, message: str, hint: str = "", retry_after_s: float = 1.0) -> None:
-        super().__init__(message, hint)
-        self.retry_after_s = retry_after_s
 
 
 class Told(Struct, frozen=True):

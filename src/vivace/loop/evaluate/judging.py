@@ -38,8 +38,8 @@ from vivace.evaluate.judge.results import Scored, WinRate, family, scored
 from vivace.evaluate.judge.verdicts import answer_scores, pair_questions, pair_verdicts, score_questions
 from vivace.loop import stages
 from vivace.loop.evaluate.gguf_files import opened_gguf
-from vivace.loop.evaluate.naming import provider
 from vivace.loop.project import Project, open_project, table
+from vivace.loop.providers import provider
 from vivace.models import identify
 from vivace.registry import nearest
 from vivace.store import read_examples

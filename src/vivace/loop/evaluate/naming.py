@@ -8,6 +8,7 @@ from vivace.errors import ConfigError
 from vivace.loop import stages
 from vivace.loop.evaluate.gguf_files import opened_gguf
 from vivace.loop.project import Project
+from vivace.loop.providers import provider
 from vivace.loop.releases import find_release
 from vivace.registry import nearest
 from vivace.store.artifacts import MANIFEST
@@ -72,20 +73,6 @@ def find_candidate(project: Project, name: str, made: Made) -> Candidate:
             nearest(name, [BASE, TUNED, NEWEST, *providers, *named]) + " Releases: `vivace release list`.",
         )
     return named[name]
-
-
-def provider(project: Project, name: str, *, bare: bool = False) -> Candidate:
-    """Return a provider of [models.providers], behind the project's layers unless it is to be `bare`."""
-    from vivace.engines.remote import provider_candidate
-
-    return provider_candidate(
-        name,
-        project.settings.models.providers[name],
-        project.store.root / "providers" / name,
-        chain={} if bare else project.chain,
-        root=project.root,
-        progress=project.progress,
-    )
 
 
 def _place(project: Project, name: str) -> Path:

@@ -13,8 +13,8 @@ from vivace.errors import ConfigError, VivaceError
 from vivace.loop import choosing, stages
 from vivace.loop.compress.steps import Note, carry_out
 from vivace.loop.evaluate.gguf_files import opened_gguf
-from vivace.loop.evaluate.naming import provider
 from vivace.loop.project import Project
+from vivace.loop.providers import provider
 from vivace.models import describe, identify, resolve, size_bytes
 from vivace.models.prospects.prospect import RUNTIME_BYTES, misfit, prospect
 

@@ -20,6 +20,7 @@ from vivace.serve.v1.wire import (
     ChatCompletionChunk,
     Choice,
     ChunkChoice,
+    CompletionUsage,
     Delta,
     encode,
     total_usage,
@@ -72,11 +73,11 @@ class ChatEndpoint:
         created = int(time.time())
         texts: list[list[str]] = [[] for _ in call.requests]
         finished: dict[int, Choice] = {}
-        usages: dict[int, Usage] = {}
+        usages: dict[int, Usage | None] = {}
         while batch := await feed.batch():
             for index, chunk in batch:
                 texts[index].append(chunk.text)
-                if chunk.usage is not None and chunk.finish_reason in ("stop", "length"):
+                if chunk.finish_reason in ("stop", "length"):
                     message = AnswerMessage(content="".join(texts[index]))
                     finished[index] = Choice(index=index, message=message, finish_reason=chunk.finish_reason)
                     usages[index] = chunk.usage
@@ -116,7 +117,7 @@ class _Events:
         self._call = call
         self._created = int(time.time())
         self._fingerprint = fingerprint
-        self._usages: dict[int, Usage] = {}
+        self._usages: dict[int, Usage | None] = {}
 
     def opening(self) -> bytes:
         """Say that each answer is the assistant's."""
@@ -129,7 +130,7 @@ class _Events:
         for index, chunk in batch:
             if chunk.text:
                 events.append(self._event(ChunkChoice(index=index, delta=Delta(content=chunk.text))))
-            if chunk.usage is not None and chunk.finish_reason in ("stop", "length"):
+            if chunk.finish_reason in ("stop", "length"):
                 self._usages[index] = chunk.usage
                 events.append(self._event(ChunkChoice(index=index, delta=Delta(), finish_reason=chunk.finish_reason)))
         return b"".join(events)
@@ -138,11 +139,10 @@ class _Events:
         """Write the usage, if it was asked for, and the end of the stream."""
         if not self._call.include_usage:
             return b"data: [DONE]\n\n"
-        usages = [self._usages[index] for index in sorted(self._usages)]
-        return self._event(usages=usages) + b"data: [DONE]\n\n"
+        usage = total_usage([self._usages[index] for index in sorted(self._usages)])
+        return self._event(usage=usage or None) + b"data: [DONE]\n\n"
 
-    def _event(self, *choices: ChunkChoice, usages: list[Usage] | None = None) -> bytes:
-        usage = total_usage(usages) if usages else None
+    def _event(self, *choices: ChunkChoice, usage: CompletionUsage | None = None) -> bytes:
         chunk = ChatCompletionChunk(
             id=self._call.id,
             created=self._created,

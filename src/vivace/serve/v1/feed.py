@@ -71,8 +71,6 @@ class Feed:
                 async for chunk in chunks:
                     if chunk.finish_reason == "cancelled":
                         raise EngineError("The engine cancelled an answer that nobody had given up.")
-                    if chunk.finish_reason is not None and chunk.usage is None:
-                        raise EngineError("The engine ended an answer without its usage.")
                     self._queue.put_nowait((index, chunk))
                     if chunk.finish_reason is not None:
                         return

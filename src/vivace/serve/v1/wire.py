@@ -1,5 +1,6 @@
 """OpenAI's chat completion responses, field for field."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
@@ -48,7 +49,7 @@ class ChatCompletion(Struct, frozen=True, kw_only=True):
     created: int
     model: str
     choices: tuple[Choice, ...]
-    usage: CompletionUsage
+    usage: CompletionUsage | UnsetType
     system_fingerprint: str
 
 
@@ -100,13 +101,16 @@ class ModelList(Struct, frozen=True, kw_only=True):
 encode = msgspec.json.Encoder().encode
 
 
-def total_usage(usages: list[Usage]) -> CompletionUsage:
-    """Add up the answers to one prompt: it is counted once, as OpenAI does."""
-    prompt_tokens = usages[0].prompt_tokens
-    completion_tokens = sum(usage.completion_tokens for usage in usages)
+def total_usage(usages: Sequence[Usage | None]) -> CompletionUsage | UnsetType:
+    """Add up the answers to one prompt: it is counted once, as OpenAI does. Unset where a provider tells no usage."""
+    told = [usage for usage in usages if usage is not None]
+    if not told or len(told) < len(usages):
+        return UNSET
+    prompt_tokens = told[0].prompt_tokens
+    completion_tokens = sum(usage.completion_tokens for usage in told)
     return CompletionUsage(
         prompt_tokens=prompt_tokens,
         completion_tokens=completion_tokens,
         total_tokens=prompt_tokens + completion_tokens,
-        prompt_tokens_details=PromptTokensDetails(cached_tokens=usages[0].cached_tokens),
+        prompt_tokens_details=PromptTokensDetails(cached_tokens=told[0].cached_tokens),
     )
