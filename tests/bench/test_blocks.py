@@ -75,3 +75,12 @@ def test_measured_blocks_survive_and_a_torn_one_does_not(tmp_path: Path) -> None
     with open(journal, "ab") as file:
         file.write(b'{"key": "closed/fixed/0", "ru')
     assert finished_blocks(journal) == {"closed/natural/0": record}
+
+
+def test_who_cannot_be_held_to_a_length_takes_no_part_where_all_answers_have_one() -> None:
+    blocks = plan(["base", "cloud"], "base", BenchSettings(), natural={"cloud"})
+    assert {block.workload: set(block.names) for block in blocks if block.loop == "closed"} == {
+        "natural": {"base", "cloud"},
+        "fixed": {"base"},
+    }
+    assert "fixed" not in {block.workload for block in plan(["cloud"], None, BenchSettings(), natural={"cloud"})}

@@ -124,6 +124,8 @@ def test_a_late_driver_does_not_forgive_the_time_it_lost() -> None:
     assert late.sent_s > 0.5
     assert late.intended_s == 0.1
     assert late.e2e_ms > 400
+    assert late.ttft_ms is not None
+    assert late.ttft_ms > 400
 
 
 def test_failures_are_counted_and_the_rest_goes_on() -> None:

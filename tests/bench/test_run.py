@@ -1,12 +1,15 @@
 """The whole bench, with real engine processes."""
 
 import asyncio
+import json
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from vivace.bench import bench, blocks
+from vivace.bench.capacity import Goal
+from vivace.bench.run import find_candidate_rate
 from vivace.bench.summary import Ratio, Row
 from vivace.config.settings import BenchSettings
 from vivace.domain import Candidate, Example, Message, Model, SilentProgress, Speed, Workspace
@@ -92,3 +95,33 @@ def test_a_candidate_that_cannot_be_opened_is_named_and_the_others_are_measured(
     assert "Not measured: broken" in (place.out / "report.md").read_text()
     with pytest.raises(EngineError, match="broken"):
         asyncio.run(bench([broken], examples(), SETTINGS, workspace(tmp_path / "other"), threads=1))
+
+
+def test_the_open_loop_replays_a_trace_and_the_report_says_how_near_the_machine_is(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    place = workspace(tmp_path)
+    rows = [{"t": n * 0.5, "input_tokens": 40 + n, "output_tokens": 3 + n} for n in range(4)]
+    trace = tmp_path / "trace.jsonl"
+    trace.write_text("\n".join(map(json.dumps, rows)))
+    settings = SETTINGS.model_copy(update={"arrivals": "trace", "trace": str(trace), "rate": None, "speed_up": 5.0})
+    facts = asyncio.run(bench([echo("a", tiny_model)], examples(), settings, place, threads=1))
+    found = [json.loads(line) for line in (place.out / "requests.jsonl").read_bytes().splitlines()]
+    replayed = [row for row in found if row["loop"] == "open"]
+    assert [row["intended_s"] for row in replayed] == pytest.approx([0.0, 0.1, 0.2, 0.3])
+    assert all(row["completion_tokens"] <= 3 + number for number, row in enumerate(replayed))
+    assert all(20 < row["prompt_tokens"] < 60 for row in replayed)
+    assert list(facts["roofline"]) == ["a"]
+    told = (place.out / "report.md").read_text()
+    assert "## Against the machine" in told
+    assert "trace.jsonl" in told
+
+
+@pytest.mark.slow
+def test_the_highest_rate_of_a_candidate_is_searched_on_its_own_engine(tiny_model: Path, tmp_path: Path) -> None:
+    goal = Goal("conversational", 0.9, 1.0)
+    settings = SETTINGS.model_copy(update={"rate": 5000.0})
+    work = find_candidate_rate(echo("a", tiny_model), examples(), settings, goal, workspace(tmp_path), threads=1)
+    found = asyncio.run(asyncio.wait_for(work, 250))
+    assert found.probes[0].rate == 5000.0
+    assert (found.held or 0) > 1

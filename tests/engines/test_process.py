@@ -181,7 +181,7 @@ def test_a_hang_is_noticed_and_the_process_ended(tmp_path: Path) -> None:
         pid = engine.pid
         error = await outcome(ask(engine, "freeze"))
         assert isinstance(error, EngineDied)
-        assert str(error) == "The echo engine gave no sign of life for 0.4 s and was ended."
+        assert str(error) == "The echo engine did not come to the end of a step in 0.4 s and was ended."
         assert pid is not None
         await until(lambda: not psutil.pid_exists(pid))
         assert (await ask(engine, "after"))[0] == "after"
@@ -203,6 +203,88 @@ def test_idle_silence_is_no_hang(tmp_path: Path) -> None:
         assert (await ask(engine, "hi"))[0] == "hi"
 
     with_engine("echo", echo(tmp_path), story, hang_timeout_s=0.2)
+
+
+@pytest.mark.slow
+def test_a_step_that_takes_long_is_no_hang_while_the_process_answers(tmp_path: Path) -> None:
+    # One step of 6 s: longer than any silence that is borne.
+    async def story(engine: ProcessEngine) -> None:
+        assert (await ask(engine, "z"))[0] == "z"
+
+    with_engine("echo", echo(tmp_path), story, options={"delay_ms_per_token": 6000})
+
+
+@pytest.mark.slow
+def test_a_process_that_is_stopped_is_replaced_within_seconds(tmp_path: Path) -> None:
+    async def story(engine: ProcessEngine) -> None:
+        clock = asyncio.get_running_loop().time
+        waiting = [asyncio.create_task(outcome(ask(engine, "x", max_tokens=3000, ignore_eos=True))) for _ in range(3)]
+        await until(lambda: engine.active == 3)
+        pid, stopped = engine.pid, clock()
+        assert pid is not None
+        os.kill(pid, signal.SIGSTOP)
+        for error in await asyncio.gather(*waiting):
+            assert isinstance(error, EngineDied)
+            assert str(error) == "The echo engine was stopped by a signal (SIGSTOP) and was ended."
+        assert clock() - stopped < 5
+        assert (await ask(engine, "back"))[0] == "back"
+        assert clock() - stopped < 10
+        assert engine.pid != pid
+
+    with_engine("echo", echo(tmp_path), story, options={"delay_ms_per_token": 5})
+
+
+@pytest.mark.slow
+def test_a_process_that_is_stopped_while_idle_is_no_longer_called_alive(tmp_path: Path) -> None:
+    async def story(engine: ProcessEngine) -> None:
+        assert engine.pid is not None
+        os.kill(engine.pid, signal.SIGSTOP)
+        await until(lambda: not engine.alive, 5)
+        assert (await ask(engine, "back"))[0] == "back"
+
+    with_engine("echo", echo(tmp_path), story)
+
+
+def test_a_process_that_is_killed_fails_what_is_in_work_at_once_and_is_back(tmp_path: Path) -> None:
+    async def story(engine: ProcessEngine) -> None:
+        clock = asyncio.get_running_loop().time
+        waiting = asyncio.create_task(outcome(ask(engine, "x", max_tokens=3000, ignore_eos=True)))
+        await until(lambda: engine.active == 1)
+        assert engine.pid is not None
+        killed = clock()
+        os.kill(engine.pid, signal.SIGKILL)
+        error = await waiting
+        assert isinstance(error, EngineDied)
+        assert "SIGKILL (often: no memory left)" in str(error)
+        assert not engine.alive
+        assert clock() - killed < 5
+        assert (await ask(engine, "back"))[0] == "back"
+        assert clock() - killed < 10
+
+    with_engine("echo", echo(tmp_path), story, options={"delay_ms_per_token": 5})
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits the memory of another process")
+def test_a_process_that_runs_out_of_memory_says_so_and_is_back(tmp_path: Path) -> None:
+    import resource
+
+    async def story(engine: ProcessEngine) -> None:
+        clock = asyncio.get_running_loop().time
+        assert engine.pid is not None
+        limit = psutil.Process(engine.pid).memory_info().vms + 200_000_000
+        resource.prlimit(engine.pid, resource.RLIMIT_AS, (limit, limit))
+        waiting = asyncio.create_task(outcome(ask(engine, "x", max_tokens=3000, ignore_eos=True)))
+        await until(lambda: engine.active == 1)
+        began = clock()
+        assert isinstance(await outcome(ask(engine, "swell")), EngineDied)
+        error = await waiting
+        assert isinstance(error, EngineDied)
+        assert str(error) == "The echo engine failed: The engine ran out of memory."
+        assert clock() - began < 5
+        assert (await ask(engine, "back"))[0] == "back"
+        assert clock() - began < 10
+
+    with_engine("echo", echo(tmp_path), story, options={"delay_ms_per_token": 5, "swell_on": "swell"})
 
 
 def test_restart_ends_what_is_in_work_and_opens_a_new_process(tmp_path: Path) -> None:

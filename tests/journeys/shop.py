@@ -31,6 +31,7 @@ def make_project(folder: Path, model: Path, conversations: int = 60, tests: int 
         "evaluate": {"max_tokens": 8, "concurrency": 4, "resamples": 200},
         "bench": {"requests": 4, "concurrency": 2, "blocks": 1, "max_tokens": 6},
         "release": {"service_level": "none", "must_beat_base": False, "max_degradation": 1.0},
+        "parity": {"enabled": False},  # two more engines with torch for each candidate: tests/parity sees to it
         "serve": {"port": 0},
     }
     for name, value in changes.items():

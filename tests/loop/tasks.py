@@ -45,6 +45,7 @@ def make_tasks(project: Path, model: Path, *, count: int = 40, **train: Any) -> 
         "compress": {"exports": ["openvino-int8"]},
         "evaluate": {"max_tokens": 8, "concurrency": 4, "resamples": 200},
         "bench": {"requests": 4, "concurrency": 2, "blocks": 1, "max_tokens": 6, "baseline": False},
+        "parity": {"enabled": False},
         "release": {"service_level": "none", "must_beat_base": False, "max_degradation": 1.0},
     }
     lines = []

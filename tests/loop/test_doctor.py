@@ -27,3 +27,14 @@ def test_a_broken_config_is_found(tmp_path: Path) -> None:
     (tmp_path / "vivace.toml").write_text("[train]\nmax_token = 1\n")
     (found,) = [finding for finding in doctor.examine(tmp_path) if finding.state == "bad"]
     assert "max_tokens" in found.detail
+
+
+def test_the_machines_speed_is_told_with_its_units(tmp_path: Path) -> None:
+    found = next(finding for finding in doctor.examine(tmp_path) if finding.what == "Speed")
+    assert "GB/s" in found.detail
+    assert "GFLOP/s" in found.detail
+
+
+def test_vector_units_are_told_as_people_call_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "_cpu_flags", lambda: {"avx2", "avx512_vnni", "amx_int8"})
+    assert "AVX2, AVX-512 VNNI, AMX INT8" in doctor._cores().detail

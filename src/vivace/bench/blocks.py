@@ -1,7 +1,7 @@
 """Which blocks are measured, in which order, and those that an interrupted run has measured already."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -43,17 +43,22 @@ class Finished(Struct, frozen=True):
     offered_per_s: dict[str, float] = field(default_factory=dict)
 
 
-def plan(names: Sequence[str], baseline: str | None, settings: BenchSettings) -> list[Block]:
+def plan(
+    names: Sequence[str], baseline: str | None, settings: BenchSettings, natural: Collection[str] = ()
+) -> list[Block]:
     """Return the blocks: orders alternate (A/B, B/A) so that a drift of the machine falls on everyone alike.
 
-    The open loop comes last, as its rate is taken from the closed loop, and spares the baseline.
+    The open loop comes last, as its rate is taken from the closed loop, and spares the baseline. Those in `natural`,
+    who end their answers when they like, take no part where answers have a fixed length.
     """
     blocks = []
     forward = tuple(names)
     for number in range(settings.blocks):
         order = forward if number % 2 == 0 else forward[::-1]
         blocks.append(Block("closed", "natural", number, order))
-        blocks.append(Block("closed", "fixed", number, order[::-1]))
+        fixed = tuple(name for name in order[::-1] if name not in natural)
+        if fixed:
+            blocks.append(Block("closed", "fixed", number, fixed))
     others = tuple(name for name in names if name != baseline)
     if others:
         blocks.append(Block("open", "natural", 0, others))

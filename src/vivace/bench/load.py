@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import aclosing
+from itertools import pairwise
 from time import perf_counter
 
 from msgspec import Struct
@@ -27,6 +28,8 @@ class Sample(Struct, frozen=True, omit_defaults=True):
     completion_tokens: int = 0
     cached_tokens: int = 0
     error: str | None = None
+    gaps_s: tuple[float, ...] = ()
+    """Times between the pieces that the answer came in, each a token or a few."""
 
     @property
     def ttft_ms(self) -> float | None:
@@ -61,7 +64,7 @@ async def closed_loop(responder: Responder, requests: Sequence[Request], concurr
 
     async def worker() -> None:
         for index, request in waiting:
-            samples[index] = await _send(responder, request, start, perf_counter() - start)
+            samples[index] = await send(responder, request, start, perf_counter() - start)
             done()
 
     async with asyncio.TaskGroup() as group:
@@ -79,7 +82,7 @@ async def open_loop(responder: Responder, requests: Sequence[Request], offsets_s
     start = perf_counter()
 
     async def one(request: Request, intended_s: float) -> Sample:
-        sample = await _send(responder, request, start, intended_s)
+        sample = await send(responder, request, start, intended_s)
         done()
         return sample
 
@@ -91,15 +94,24 @@ async def open_loop(responder: Responder, requests: Sequence[Request], offsets_s
     return Run(tuple(task.result() for task in tasks), perf_counter() - start)
 
 
-async def _send(responder: Responder, request: Request, start: float, intended_s: float) -> Sample:
+async def send(
+    responder: Responder, request: Request, start: float, intended_s: float, first: Done = lambda: None
+) -> Sample:
+    """Send one request and return its times, counted from `start`; `first` is called at the first token."""
     sent_s = perf_counter() - start
-    first_token_s: float | None = None
+    times_s: list[float] = []
+    finished_s: float | None = None
     usage = error = None
     try:
         async with asyncio.timeout(REQUEST_DEADLINE_S), aclosing(responder(request)) as chunks:
             async for chunk in chunks:
-                if first_token_s is None and (chunk.text or chunk.token_ids):
-                    first_token_s = perf_counter() - start
+                now_s = perf_counter() - start
+                if chunk.text or chunk.token_ids:
+                    times_s.append(now_s)
+                    if len(times_s) == 1:
+                        first()
+                if chunk.finish_reason is not None:
+                    finished_s = now_s  # what is tidied up behind the last chunk is not the answer's time
                 usage = chunk.usage or usage
     except TimeoutError:
         error = f"no answer within {REQUEST_DEADLINE_S:.0f} s"
@@ -111,10 +123,11 @@ async def _send(responder: Responder, request: Request, start: float, intended_s
         request_id=request.id,
         intended_s=intended_s,
         sent_s=sent_s,
-        first_token_s=first_token_s,
-        finished_s=perf_counter() - start,
+        first_token_s=times_s[0] if times_s else None,
+        finished_s=perf_counter() - start if finished_s is None or error else finished_s,
         prompt_tokens=usage.prompt_tokens if usage else 0,
         completion_tokens=usage.completion_tokens if usage else 0,
         cached_tokens=usage.cached_tokens if usage else 0,
         error=error,
+        gaps_s=tuple(round(later - earlier, 6) for earlier, later in pairwise(times_s)),
     )

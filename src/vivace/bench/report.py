@@ -11,6 +11,7 @@ from msgspec import Struct, field
 from vivace.bench.blocks import Finished
 from vivace.bench.foreign import NOISY_ABOVE
 from vivace.bench.load import Run, Sample
+from vivace.bench.roofline import Nearness, Roofline, nearness, weights_of
 from vivace.bench.summary import Ratio, Row, answered, goodput, speed_of, speedup
 from vivace.config.settings import BenchSettings
 from vivace.domain import Candidate, Latency, Speed
@@ -18,6 +19,7 @@ from vivace.domain.release import SERVICE_LEVELS
 from vivace.store.files import write_atomic
 
 KINDS = (("closed", "natural"), ("closed", "fixed"), ("open", "natural"))
+ARRIVALS = {"poisson": "Poisson", "gamma": "gamma", "constant": "even", "trace": "recorded"}
 HEADLINE = ("closed", "natural")
 
 
@@ -32,6 +34,30 @@ class Findings(Struct, frozen=True):
     noise: str
     unmeasured: dict[str, str] = field(default_factory=dict)
     resumed: bool = False
+    roofline: Roofline | None = None
+    nearness: list[Nearness] = field(default_factory=list)
+
+
+def against_the_machine(
+    candidates: Sequence[Candidate], blocks: Sequence[Finished], roof: Roofline, at_once: int
+) -> list[Nearness]:
+    """Return how near to the roofline each candidate came where all answers have the same length."""
+    found = []
+    for candidate in candidates:
+        samples = [
+            sample
+            for block in _of_kind("closed", "fixed", blocks)
+            if candidate.name in block.runs
+            for sample in answered(block.runs[candidate.name].samples)
+        ]
+        weights = weights_of(candidate.model)
+        if samples and weights is not None:
+            size, parameters = weights
+            near = nearness(
+                candidate.name, roof, weight_bytes=size, parameters=parameters, samples=samples, at_once=at_once
+            )
+            found.append(near)
+    return found
 
 
 def find(
@@ -131,6 +157,9 @@ def write(findings: Findings, settings: BenchSettings, out: Path) -> None:
     encode = msgspec.json.encode
     for name, value in (("speed", findings.speeds), ("rows", findings.rows), ("ratios", findings.ratios)):
         write_atomic(out / f"{name}.json", msgspec.json.format(encode(value), indent=1))
+    if findings.roofline is not None:
+        told = {"machine": findings.roofline, "candidates": findings.nearness}
+        write_atomic(out / "roofline.json", msgspec.json.format(encode(told), indent=1))
     write_atomic(out / "requests.jsonl", b"".join(encode(sample) + b"\n" for sample in findings.samples))
     write_atomic(out / "report.md", render(findings, settings))
 
@@ -152,31 +181,39 @@ def render(findings: Findings, settings: BenchSettings) -> str:
             lines += [f"## {_title(loop, workload, settings)}", "", *_table(rows), ""]
     if findings.ratios:
         lines += ["## Times faster than the baseline (median end to end, closed loop)", "", *_ratio_table(findings), ""]
+    if findings.roofline is not None and findings.nearness:
+        lines += ["## Against the machine", "", *_roofline_lines(findings.roofline, findings.nearness, settings), ""]
     lines += [f"Not measured: {name} ({reason})." for name, reason in findings.unmeasured.items()]
     lines += ["", *_method(settings), ""]
     return "\n".join(lines)
 
 
 def _title(loop: str, workload: str, settings: BenchSettings) -> str:
+    if loop == "open" and settings.trace:
+        return f"Open loop: times, lengths and beginnings of {Path(settings.trace).name}"
     if loop == "open":
-        return "Open loop: Poisson arrivals, answers end by themselves"
+        return f"Open loop: {ARRIVALS[settings.arrivals]} arrivals, answers end by themselves"
     if workload == "fixed":
         return f"{settings.concurrency} at once, {settings.fixed_tokens} new tokens each"
     return f"{settings.concurrency} at once, answers end by themselves (at most {settings.max_tokens} tokens)"
 
 
 def _table(rows: Sequence[Row]) -> list[str]:
-    head = "| candidate | TTFT p50 | TTFT p95 | TPOT p50 | end to end p50 | end to end p95 | tokens/s | requests/s |"
-    lines = [head + " goodput | tokens per answer | failed | memory MB | load s |", "|" + " --- |" * 13]
+    head = "| candidate | TTFT p50 | p95 | p99 | TPOT p50 | end to end p50 | p95 | p99 | tokens/s | requests/s |"
+    lines = [head + " goodput | tokens per answer | failed | memory MB | load s |", "|" + " --- |" * 15]
     for row in rows:
         speed = row.speed
         rate = f"{speed.requests_per_s:.2f}" + (f" of {row.offered_per_s:.2f}" if row.offered_per_s else "")
-        cells = [row.candidate, _cell(speed.ttft), f"{speed.ttft.p95_ms.value:,.0f}", _cell(speed.tpot)]
-        cells += [_cell(speed.e2e), f"{speed.e2e.p95_ms.value:,.0f}", f"{speed.output_tokens_per_s:,.1f}", rate]
+        cells = [row.candidate, _cell(speed.ttft), *_tail(speed.ttft), _cell(speed.tpot)]
+        cells += [_cell(speed.e2e), *_tail(speed.e2e), f"{speed.output_tokens_per_s:,.1f}", rate]
         cells += [f"{speed.goodput_fraction:.0%}", f"{row.mean_completion_tokens:.1f}", str(speed.failed)]
         cells += [f"{speed.peak_memory_bytes / 1e6:,.0f}", f"{speed.load_s:.1f}"]
         lines.append("| " + " | ".join(cells) + " |")
     return lines
+
+
+def _tail(latency: Latency) -> list[str]:
+    return [f"{score.value:,.0f}" if score and score.count else "–" for score in (latency.p95_ms, latency.p99_ms)]
 
 
 def _cell(latency: Latency) -> str:
@@ -192,6 +229,33 @@ def _ratio_table(findings: Findings) -> list[str]:
         interval = f"[{found.low:.2f}, {found.high:.2f}]"
         lines.append(f"| {found.candidate} | {found.baseline} | {found.workload} | {found.ratio:.2f} | {interval} |")
     return lines
+
+
+def _roofline_lines(roof: Roofline, found: Sequence[Nearness], settings: BenchSettings) -> list[str]:
+    lines = [f"This machine can do {roof.sentence} ({roof.processor}, measured {roof.measured_at}).", ""]
+    if roof.foreign_cpu_fraction > NOISY_ABOVE:
+        lines += [
+            f"Other programs used {roof.foreign_cpu_fraction:.0%} of the processor while that was measured: it can do "
+            "more, and the shares are too high.",
+            "",
+        ]
+    lines += [
+        "| candidate | weights MB | decoding GB/s | of the bandwidth | of the arithmetic | bound by |"
+        " reading prompts GFLOP/s | of the arithmetic |",
+        "|" + " --- |" * 8,
+    ]
+    for near in found:
+        cells = [near.candidate, f"{near.weight_bytes / 1e6:,.0f}", f"{near.decode_gb_per_s:,.1f}"]
+        cells += [f"{near.decode_fraction:.0%}", f"{near.decode_compute_fraction:.0%}", near.bound]
+        cells += [f"{near.prefill_gflop_per_s:,.0f}", f"{near.prefill_fraction:.0%}"]
+        lines.append("| " + " | ".join(cells) + " |")
+    return [
+        *lines,
+        "",
+        f"Decoding reads all weights once a step, which up to {settings.concurrency} answers share; reading a prompt "
+        "takes two operations a weight and token, and is judged by the request that was fastest at it. Caches of keys "
+        "and values are left out. Kernels in int8 or bf16 may pass 100 % of the arithmetic, which is fp32's.",
+    ]
 
 
 def _method(settings: BenchSettings) -> list[str]:

@@ -68,9 +68,9 @@ def answered(samples: Sequence[Sample]) -> list[Sample]:
 
 
 def latency(name: str, values_ms: Sequence[float | None]) -> Latency:
-    """Return p50 and p95 with intervals; `count` 0 where no answer was long enough to have this latency."""
+    """Return p50, p95 and p99 with intervals; `count` 0 where no answer was long enough to have this latency."""
     known = np.array([value for value in values_ms if value is not None])
-    return Latency(_percentile(name, known, 0.5), _percentile(name, known, 0.95))
+    return Latency(*(_percentile(name, known, q) for q in (0.5, 0.95, 0.99)))
 
 
 def _percentile(name: str, values: np.ndarray[tuple[int], np.dtype[np.float64]], q: float) -> Score:
@@ -83,15 +83,18 @@ def _percentile(name: str, values: np.ndarray[tuple[int], np.dtype[np.float64]],
 
 def goodput(samples: Sequence[Sample], service_level: str) -> float:
     """Return the share of requests, failed ones included, that kept both limits of a service level."""
+    return sum(keeps(sample, service_level) for sample in samples) / len(samples)
+
+
+def keeps(sample: Sample, service_level: str) -> bool:
+    """Say whether a request was answered within both limits of a service level."""
     ttft_limit_ms, tpot_limit_ms = SERVICE_LEVELS[service_level]
-    kept = sum(
+    return (
         sample.error is None
         and sample.ttft_ms is not None
         and sample.ttft_ms <= ttft_limit_ms
         and (sample.tpot_ms or 0.0) <= tpot_limit_ms
-        for sample in samples
     )
-    return kept / len(samples)
 
 
 def speedup(

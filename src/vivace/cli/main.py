@@ -25,10 +25,12 @@ COMMANDS = {
     "train": "Tune the base model on the dataset.",
     "compress": "Prune, trim and quantize the tuned model, or find the plan that meets a goal.",
     "evaluate": "Score every candidate on the held-out examples.",
-    "bench": "Measure every candidate's speed.",
+    "parity": "Prove that the model that is served is the model that was trained.",
+    "bench": "Measure the speed of every candidate, or of a server.",
     "release": "List and show releases.",
     "serve": "Serve a release over OpenAI's HTTP API.",
     "chat": "Chat with a release in the terminal.",
+    "engines": "List, check, start and tune what answers.",
     "models": "List, fetch and describe base models.",
     "doctor": "Say what this machine has and can do.",
 }

@@ -14,7 +14,7 @@ from vivace.loop.project import open_project
 from vivace.loop.report import further_metrics
 from vivace.loop.run import Result
 from vivace.loop.run import run as run_loop
-from vivace.loop.stages import read_speeds
+from vivace.loop.speed import read_speeds
 
 ABREAST = 4
 """Metrics that a terminal of 80 columns has room for."""

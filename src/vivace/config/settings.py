@@ -6,7 +6,9 @@ from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from vivace.config.data import DataSettings
+from vivace.config.engines import EnginesSettings
 from vivace.config.evaluate import EvaluateSettings
+from vivace.config.parity import ParitySettings
 from vivace.config.plan import Export, PlanSettings
 from vivace.config.providers import ProviderName, ProviderSettings
 from vivace.config.prune import PruneSettings
@@ -93,7 +95,15 @@ class BenchSettings(Table):
     open_requests: Count = 8
     """Requests per candidate in the open loop, where the baseline takes no part."""
     rate: Annotated[float, Field(gt=0)] | None = None
-    """Requests per second in the open loop (Poisson). Empty: half of what the closed loop completed."""
+    """Requests per second in the open loop. Empty: half of what the closed loop completed."""
+    arrivals: Literal["poisson", "gamma", "constant", "trace"] = "poisson"
+    """When requests of the open loop come: as from independent users, in bursts, evenly, or as a trace recorded."""
+    variation: Annotated[float, Field(gt=0, le=20)] = 2.0
+    """Coefficient of variation of the gaps between gamma arrivals: 1 is Poisson, more comes in bursts."""
+    trace: str = ""
+    """File of recorded requests for arrivals = "trace": their times, lengths and shared beginnings."""
+    speed_up: Annotated[float, Field(gt=0)] | None = None
+    """How many times faster than recorded a trace is replayed. Empty: at `rate`, or for a server as recorded."""
     max_tokens: Count = 80
     """Longest answer in tokens, where answers end by themselves."""
     fixed_tokens: Count = 24
@@ -171,9 +181,11 @@ class Settings(BaseSettings):
     train: TrainSettings = TrainSettings()
     compress: CompressSettings = CompressSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
+    parity: ParitySettings = ParitySettings()
     bench: BenchSettings = BenchSettings()
     release: ReleaseSettings = ReleaseSettings()
     serve: ServeSettings = ServeSettings()
+    engines: EnginesSettings = EnginesSettings()
 
     @classmethod
     def settings_customise_sources(

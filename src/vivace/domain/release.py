@@ -26,10 +26,11 @@ class Candidate(Struct, frozen=True):
 
 
 class Latency(Struct, frozen=True):
-    """Latencies in ms at p50 and p95, with the interval of the median."""
+    """Latencies in ms at p50, p95 and p99, each with its interval; older reports have no p99."""
 
     p50_ms: Score
     p95_ms: Score
+    p99_ms: Score | None = None
 
 
 class Speed(Struct, frozen=True):

@@ -1,7 +1,9 @@
 """What an engine's own file provides, and the table of engines."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Literal, Protocol
+
+from msgspec import Struct
 
 from vivace.domain import ModelFormat
 from vivace.engines.frames import Add, Load, Score
@@ -39,6 +41,22 @@ class Likelihoods(list[float]):
         self.greedy = list(greedy)
 
 
+class Traits(Struct, frozen=True):
+    """What an engine can do beyond answering; an engine without them says nothing of itself.
+
+    `batching` is how requests that come together are answered: step by step together (`continuous`), each in turn for
+    a token (`turns`), or those that wait as one (`static`).
+    """
+
+    batching: Literal["continuous", "turns", "static", "unknown"] = "unknown"
+    prefix_cache: bool = False
+    likelihood: bool = False
+    constrained: bool = False
+    embeddings: bool = False
+    repeats_by_seed: bool = False
+    devices: tuple[str, ...] = ("CPU",)
+
+
 Emit = Callable[..., None]
 """emit(id, ids, finish=None, cached_tokens=0): send new tokens of one answer to the parent."""
 Poll = Callable[[], None]
@@ -50,7 +68,7 @@ class Backend(Protocol):
 
     Constructing it opens the model. A request is `add`ed, advances with each `step` together with all others, and ends
     when its finish was emitted or when it was cancelled. What `add` and `score` raise fails that request alone; what
-    `step` raises ends the process.
+    `step` raises ends the process. It may tell its `traits: ClassVar[Traits]`.
     """
 
     formats: ClassVar[frozenset[str]]

@@ -8,7 +8,6 @@ import sys
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from time import monotonic
 
 from vivace.engines.frames import (
     LENGTH_BYTES,
@@ -25,6 +24,7 @@ from vivace.engines.frames import (
     to_frame,
 )
 from vivace.engines.limits import child_environment, peak_memory_bytes
+from vivace.engines.pulse import Pulse
 from vivace.errors import ConfigError, EngineDied, EngineError, ModelError, ResourceError, VivaceError
 
 LOAD_TIMEOUT_S = 900.0
@@ -48,6 +48,7 @@ class Child:
         engine: str,
         on_event: Callable[[Event], None],
         on_end: Callable[[EngineDied], None],
+        hang_timeout_s: float,
     ) -> None:
         self._process = process
         self._engine = engine
@@ -57,13 +58,18 @@ class Child:
         self._reason: EngineDied | None = None
         self._peak_bytes = 0
         self._ready: asyncio.Future[Ready] = asyncio.get_running_loop().create_future()
-        self._tasks = [asyncio.create_task(self._listen()), asyncio.create_task(self._keep_stderr())]
-        self.heard_at = monotonic()
+        self._hang_timeout_s = hang_timeout_s
+        self._pulse = Pulse(process.pid, LOAD_TIMEOUT_S)  # until the model is open
+        self._tasks = [asyncio.create_task(work()) for work in (self._listen, self._keep_stderr, self._watch)]
         self.alive = True
 
     @classmethod
     async def start(
-        cls, load: Load, on_event: Callable[[Event], None], on_end: Callable[[EngineDied], None]
+        cls,
+        load: Load,
+        on_event: Callable[[Event], None],
+        on_end: Callable[[EngineDied], None],
+        hang_timeout_s: float,
     ) -> tuple["Child", Ready]:
         """Start a process and wait until its model is open; raises what kept it from opening."""
         process = await asyncio.create_subprocess_exec(
@@ -74,7 +80,7 @@ class Child:
             env=child_environment(load.threads, os.environ),
             start_new_session=True,  # a Ctrl-C in the terminal is the parent's to handle
         )  # fmt: skip
-        child = cls(process, load.engine, on_event, on_end)
+        child = cls(process, load.engine, on_event, on_end, hang_timeout_s)
         try:
             child.send(load)
             async with asyncio.timeout(LOAD_TIMEOUT_S):
@@ -98,10 +104,6 @@ class Child:
         assert self._process.stdin is not None
         if self.alive and not self._process.stdin.is_closing():
             self._process.stdin.write(to_frame(command))
-
-    def ping(self) -> None:
-        """Ask for a sign of life."""
-        self.send(Ping())
 
     def kill(self, reason: str) -> None:
         """End the process at once, for a reason to tell to those who wait for it."""
@@ -143,7 +145,6 @@ class Child:
             while True:
                 prefix = await self._process.stdout.readexactly(LENGTH_BYTES)
                 body = await self._process.stdout.readexactly(body_size(prefix))
-                self.heard_at = monotonic()
                 self._take(to_event(body))
         except asyncio.IncompleteReadError:
             pass  # its end of the pipe is closed: it has ended, or is about to
@@ -158,9 +159,20 @@ class Child:
         else:
             self._ready.set_exception(EngineError(reason.message, reason.hint))
 
+    async def _watch(self) -> None:
+        """Kill the process when it shows no sign of life, or none of getting anywhere."""
+        while self.alive:
+            self.send(Ping())
+            await asyncio.sleep(self._pulse.tick_s)
+            if self.alive and (found := self._pulse.tick()):
+                self.kill(f"The {self._engine} engine {found} and was ended.")
+                return
+
     def _take(self, event: Event) -> None:
+        self._pulse.heard(event.step_s if isinstance(event, Pong) and self._ready.done() else 0.0)
         match event:
             case Ready():
+                self._pulse = Pulse(self._process.pid, self._hang_timeout_s)
                 if not self._ready.done():
                     self._ready.set_result(event)
             case Pong():

@@ -1,7 +1,8 @@
 """An engine without a model: it repeats the last user message, and misbehaves when told to.
 
-Options, also read from `echo.json` in the model folder: `delay_ms_per_token`; `crash_on` and `hang_on`, texts that end
-the process or stop its loop when the last user message holds them; `context_length` of the byte tokenizer.
+Options, also read from `echo.json` in the model folder: `delay_ms_per_token`; `crash_on`, `hang_on` and `swell_on`,
+texts that end the process, stop its loop or let its memory grow without end when the last user message holds them;
+`context_length` of the byte tokenizer.
 """
 
 import math
@@ -14,9 +15,11 @@ from typing import Any, ClassVar
 from msgspec import Struct
 
 from vivace.domain import Model
-from vivace.engines.backend import Emit, Poll
+from vivace.engines.backend import Emit, Poll, Traits
 from vivace.engines.frames import Add, Load, Score
 from vivace.engines.tokens import echo_options, open_tokenizer
+
+_SWELL_BYTES = 16_000_000
 
 
 class _Answer(Struct):
@@ -29,8 +32,11 @@ class EchoBackend:
     """Advances all requests by one token per step, as an engine with continuous batching does."""
 
     formats: ClassVar[frozenset[str]] = frozenset({"echo", "hf", "adapter", "openvino", "onnx"})
-    options: ClassVar[frozenset[str]] = frozenset({"delay_ms_per_token", "crash_on", "hang_on", "context_length"})
+    options: ClassVar[frozenset[str]] = frozenset(
+        {"delay_ms_per_token", "crash_on", "hang_on", "swell_on", "context_length"}
+    )
     libraries: ClassVar[tuple[str, ...]] = ()
+    traits: ClassVar[Traits] = Traits(batching="continuous", likelihood=True, repeats_by_seed=True)
 
     def __init__(self, load: Load) -> None:
         options = echo_options(Path(load.folder)) | load.options
@@ -38,6 +44,9 @@ class EchoBackend:
         self._delay_s = float(options.get("delay_ms_per_token", 0)) / 1e3
         self._crash_on = tokenizer.encode(str(options.get("crash_on", "")))
         self._hang_on = tokenizer.encode(str(options.get("hang_on", "")))
+        self._swell_on = tokenizer.encode(str(options.get("swell_on", "")))
+        self._swollen: list[bytes] = []
+        self._swells = False
         self._max_batch = load.max_batch
         self._logprob = -math.log(max(2, load.vocab_size))
         self._answers: dict[int, _Answer] = {}
@@ -55,6 +64,7 @@ class EchoBackend:
             os.abort()
         while _holds(request.question_ids, self._hang_on):
             time.sleep(1)
+        self._swells = self._swells or _holds(request.question_ids, self._swell_on)
         limit, ids = request.sampling.max_tokens, request.question_ids
         if request.sampling.ignore_eos and ids:
             ids = ids * math.ceil(limit / len(ids))
@@ -69,6 +79,8 @@ class EchoBackend:
         """Send the next token of each of the first `max_batch` answers."""
         if self._delay_s:
             time.sleep(self._delay_s)
+        while self._swells:
+            self._swollen.append(b"x" * _SWELL_BYTES)
         for number, answer in list(self._answers.items())[: self._max_batch]:
             ids = answer.ids[answer.sent : answer.sent + 1]
             answer.sent += len(ids)

@@ -51,7 +51,7 @@ class Score(Struct, frozen=True, tag="score"):
 
 
 class Ping(Struct, frozen=True, tag="ping"):
-    """Show that the loop that generates is alive, not only the process."""
+    """Show that the process is alive, and say for how long its loop has been in one step."""
 
 
 class Stop(Struct, frozen=True, tag="stop"):
@@ -96,7 +96,9 @@ class Failed(Struct, frozen=True, tag="failed"):
 
 
 class Pong(Struct, frozen=True, tag="pong"):
-    """The answer to a ping."""
+    """The answer to a ping, from a thread of its own; `step_s` is how long the loop has been in one step, 0 if idle."""
+
+    step_s: float = 0.0
 
 
 Event = Ready | Tokens | Scored | Failed | Pong

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from msgspec import Struct
 
 from vivace.domain import Sampling
-from vivace.engines.backend import Emit, Likelihoods, Poll
+from vivace.engines.backend import Emit, Likelihoods, Poll, Traits
 from vivace.engines.frames import Add, Load, Score
 from vivace.engines.limits import free_memory_bytes
 from vivace.engines.llamacpp_library import Library, open_library, open_model
@@ -52,6 +52,7 @@ class LlamaCppBackend:
     formats: ClassVar[frozenset[str]] = frozenset({"gguf"})
     options: ClassVar[frozenset[str]] = frozenset({"n_batch"})
     libraries: ClassVar[tuple[str, ...]] = ("xllamacpp",)
+    traits: ClassVar[Traits] = Traits(batching="continuous", prefix_cache=True, likelihood=True, repeats_by_seed=True)
 
     def __init__(self, load: Load) -> None:
         library = open_library()

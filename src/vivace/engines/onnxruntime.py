@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from msgspec import Struct
 
-from vivace.engines.backend import Emit, Likelihoods, Poll
+from vivace.engines.backend import Emit, Likelihoods, Poll, Traits
 from vivace.engines.frames import Add, Load, Score
 
 
@@ -27,6 +27,7 @@ class OnnxRuntimeBackend:
     formats: ClassVar[frozenset[str]] = frozenset({"onnx"})
     options: ClassVar[frozenset[str]] = frozenset()
     libraries: ClassVar[tuple[str, ...]] = ("onnxruntime_genai",)
+    traits: ClassVar[Traits] = Traits(batching="turns", likelihood=True, repeats_by_seed=True)
 
     def __init__(self, load: Load) -> None:
         import onnxruntime_genai as genai

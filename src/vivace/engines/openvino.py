@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from msgspec import Struct
 
-from vivace.engines.backend import Emit, Likelihoods, Poll
+from vivace.engines.backend import Emit, Likelihoods, Poll, Traits
 from vivace.engines.frames import Add, Load, Score
 from vivace.engines.limits import free_memory_bytes
 from vivace.errors import EngineError, ResourceError
@@ -41,6 +41,7 @@ class OpenVinoBackend:
     formats: ClassVar[frozenset[str]] = frozenset({"openvino"})
     options: ClassVar[frozenset[str]] = frozenset({"kv_cache_precision", "max_num_batched_tokens"})
     libraries: ClassVar[tuple[str, ...]] = ("openvino", "openvino_genai")
+    traits: ClassVar[Traits] = Traits(batching="continuous", prefix_cache=True, likelihood=True)
 
     def __init__(self, load: Load) -> None:
         import openvino_genai

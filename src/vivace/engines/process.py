@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from importlib.util import find_spec
 from itertools import count
 from time import monotonic
@@ -75,7 +75,6 @@ class ProcessEngine:
         self._calls: dict[int, asyncio.Queue[Event | EngineDied]] = {}
         self._child: Child | None = None
         self._starting = asyncio.Lock()
-        self._watch: asyncio.Task[None] | None = None
         self._peak_bytes = 0
         self._deaths = 0
         self._died_at = 0.0
@@ -110,10 +109,6 @@ class ProcessEngine:
     async def close(self) -> None:
         """End the process; what is in work raises `EngineDied`."""
         self._closed = True
-        if self._watch is not None:
-            self._watch.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._watch
         await self._end_child(EngineDied(f"The {self.name} engine was closed."))
 
     async def __call__(self, request: Request) -> AsyncGenerator[Chunk, None]:
@@ -182,8 +177,6 @@ class ProcessEngine:
     async def _send(self, number: int, command: Command) -> asyncio.Queue[Event | EngineDied]:
         child = await self._running()
         queue: asyncio.Queue[Event | EngineDied] = asyncio.Queue()
-        if not self._calls:
-            child.heard_at = monotonic()  # its silence so far was no hang: there was nothing to say
         self._calls[number] = queue
         child.send(command)
         return queue
@@ -203,10 +196,8 @@ class ProcessEngine:
         if self._closed:
             raise EngineError(f"The {self.name} engine is closed.")
         await self._end_child(EngineDied(f"The {self.name} engine was restarted."))
-        self._child, ready = await Child.start(self._load, self._on_event, self._on_end)
+        self._child, ready = await Child.start(self._load, self._on_event, self._on_end, self._hang_timeout_s)
         self.load_s, self.facts, self.context_length = ready.load_s, ready.facts, ready.context_length
-        if self._watch is None or self._watch.done():
-            self._watch = asyncio.create_task(self._notice_hangs())
 
     async def _start_again(self) -> None:
         pause_s = BACKOFF_S[self._deaths - 1] if 0 < self._deaths <= len(BACKOFF_S) else LONGEST_BACKOFF_S
@@ -246,18 +237,6 @@ class ProcessEngine:
             self._peak_bytes = max(self._peak_bytes, child.peak_memory_bytes())
         for queue in self._calls.values():
             queue.put_nowait(reason)
-
-    async def _notice_hangs(self) -> None:
-        """Kill a process whose loop has shown no sign of life for too long while it had work."""
-        while True:
-            await asyncio.sleep(self._hang_timeout_s / 4)
-            child = self._child
-            if child is None or not child.alive or not self._calls:
-                continue
-            if monotonic() - child.heard_at > self._hang_timeout_s:
-                child.kill(f"The {self.name} engine gave no sign of life for {self._hang_timeout_s:g} s and was ended.")
-            else:
-                child.ping()
 
 
 async def _next(queue: asyncio.Queue[Event | EngineDied]) -> Event:

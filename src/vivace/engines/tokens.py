@@ -122,7 +122,7 @@ def open_tokenizer(model: Model) -> Tokenizer:
     """Open a model's tokenizer, an adapter's from its base where it has none of its own."""
     for folder in (model.path, model.base):
         if folder is not None and (folder / "tokenizer.json").is_file():
-            return ChatTokenizer.open(folder)
+            return ChatTokenizer.open(folder, model.base)
     if model.format == "echo":
         return ByteTokenizer(int(echo_options(model.path).get("context_length", 4096)))
     if model.format == "gguf" and model.path.is_file():

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from msgspec import Struct
 
 from vivace.domain import Sampling
-from vivace.engines.backend import Emit, Likelihoods, Poll
+from vivace.engines.backend import Emit, Likelihoods, Poll, Traits
 from vivace.engines.frames import Add, Load, Score
 from vivace.errors import ModelError
 
@@ -36,6 +36,7 @@ class TransformersBackend:
     formats: ClassVar[frozenset[str]] = frozenset({"hf", "adapter"})
     options: ClassVar[frozenset[str]] = frozenset({"dtype"})
     libraries: ClassVar[tuple[str, ...]] = ("torch", "transformers")
+    traits: ClassVar[Traits] = Traits(batching="static", likelihood=True, devices=("CPU", "CUDA"))
 
     def __init__(self, load: Load) -> None:
         import torch

@@ -39,26 +39,37 @@ _PR_SET_PDEATHSIG = 1
 
 
 class Inbox:
-    """The commands that came in, read by a thread of its own so that a long step does not keep them in the pipe."""
+    """The commands that came in, read by a thread of its own so that a long step does not keep them in the pipe.
 
-    def __init__(self, pipe: BinaryIO) -> None:
+    The same thread answers pings: a long step is no silence.
+    """
+
+    def __init__(self, pipe: BinaryIO, outbox: "Outbox") -> None:
         self._pipe = pipe
+        self._outbox = outbox
         self._commands: deque[Command] = deque()
         self._arrived = threading.Condition()
+        self._since: float | None = time.monotonic()  # when the loop last looked; None while it waits
         threading.Thread(target=self._read, name="inbox", daemon=True).start()
 
     def take(self, *, wait: bool) -> list[Command]:
         """Return all commands that came in; with `wait`, at least one."""
         with self._arrived:
             while wait and not self._commands:
+                self._since = None
                 self._arrived.wait()
             commands = list(self._commands)
             self._commands.clear()
+            self._since = time.monotonic()
         return commands
 
     def _read(self) -> None:
         try:
             while (command := read_command(self._pipe)) is not None and not isinstance(command, Stop):
+                if isinstance(command, Ping):
+                    since = self._since
+                    self._outbox.send(Pong(0.0 if since is None else time.monotonic() - since))
+                    continue
                 with self._arrived:
                     self._commands.append(command)
                     self._arrived.notify()
@@ -68,16 +79,19 @@ class Inbox:
 
 
 class Outbox:
-    """Writes events to the parent."""
+    """Writes events to the parent, from any thread."""
 
     def __init__(self, pipe: BinaryIO) -> None:
         self._pipe = pipe
+        self._lock = threading.Lock()
 
     def send(self, event: Event) -> None:
         """Write one event at once."""
+        frame = to_frame(event)
         try:
-            self._pipe.write(to_frame(event))
-            self._pipe.flush()
+            with self._lock:
+                self._pipe.write(frame)
+                self._pipe.flush()
         except OSError:
             os._exit(0)  # the parent is gone
 
@@ -119,8 +133,6 @@ class Worker:
                     self._scores = deque(each for each in self._scores if each.id != command.id)
                 case Score() if command.id not in cancelled:
                     self._scores.append(command)
-                case Ping():
-                    self._outbox.send(Pong())
 
     def _add(self, request: Add) -> None:
         try:
@@ -159,7 +171,7 @@ def main() -> None:
     )  # a whole group is told to end: the parent drains first, then closes us
     _die_with_parent()
     started = time.perf_counter()
-    inbox = Inbox(sys.stdin.buffer)
+    inbox = Inbox(sys.stdin.buffer, outbox)
     load = inbox.take(wait=True)[0]
     assert isinstance(load, Load)
     try:

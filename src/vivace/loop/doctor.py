@@ -22,7 +22,12 @@ SERVE_PACKAGES = ("openvino", "openvino_genai", "tokenizers", "starlette", "uvic
 _DISTRIBUTIONS = {"sklearn": "scikit-learn"}
 LOOP_DISK_BYTES = 6_000_000_000
 LOOP_MEMORY_BYTES = 6_000_000_000
-VECTOR_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "amx_bf16", "asimd", "sve")
+# What Linux calls a unit → what people call it.
+VECTOR_UNITS = {
+    "avx2": "AVX2", "avx512f": "AVX-512", "avx512_vnni": "AVX-512 VNNI", "avx_vnni": "AVX VNNI",
+    "avx512_bf16": "AVX-512 BF16", "amx_int8": "AMX INT8", "amx_bf16": "AMX BF16",
+    "asimd": "NEON", "asimddp": "NEON dot product", "sve": "SVE",
+}  # fmt: skip
 
 
 class Finding(Struct, frozen=True):
@@ -36,7 +41,16 @@ class Finding(Struct, frozen=True):
 
 def examine(project: Path) -> list[Finding]:
     """Return what was found, in the order a person would ask."""
-    return [_python(), _cores(), _memory(), _disk(project), _accelerator(), *_packages(), _config(project)]
+    return [
+        _python(),
+        _cores(),
+        _speed(),
+        _memory(),
+        _disk(project),
+        _accelerator(),
+        *_packages(),
+        _config(project),
+    ]
 
 
 def _python() -> Finding:
@@ -46,20 +60,38 @@ def _python() -> Finding:
 
 def _cores() -> Finding:
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    flags = [flag for flag in VECTOR_FLAGS if flag in _cpu_flags()]
+    known = _cpu_flags()
+    units = [unit for flag, unit in VECTOR_UNITS.items() if flag in known]
     busy = psutil.cpu_percent(interval=0.3)
     hint = "Other programs use the processor now: benchmarks would be noisy." if busy > 25 else ""
-    told = f"{usable} cores, {' '.join(flags) or 'no vector units known'}, {busy:.0f} % busy"
+    told = f"{usable} cores, {', '.join(units) or 'no vector units known'}, {busy:.0f} % busy"
     return Finding("Processor", "warn" if hint else "ok", told, hint)
 
 
 def _cpu_flags() -> set[str]:
+    if sys.platform == "darwin" and platform.machine() == "arm64":
+        return {"asimd", "asimddp"}  # every Apple chip has them; there is no file that says so
     try:
         text = Path("/proc/cpuinfo").read_text()
     except OSError:
         return set()
     lines = [line for line in text.splitlines() if line.startswith(("flags", "Features"))]
     return set(lines[0].split()) if lines else set()
+
+
+def _speed() -> Finding:
+    """Tell what memory and arithmetic can do at best: measured at the first time, remembered then."""
+    from vivace.bench.roofline import QUIET_BELOW, roofline
+
+    try:
+        found = roofline()
+    except VivaceError as error:
+        return Finding("Speed", "warn", error.message, error.hint)
+    told = f"{found.sentence}, measured {found.measured_at[:10]}"
+    if found.foreign_cpu_fraction > QUIET_BELOW:
+        hint = "Other programs used the processor then: it can do more. It is measured anew once they do not."
+        return Finding("Speed", "warn", told, hint)
+    return Finding("Speed", "ok", told)
 
 
 def _memory() -> Finding:
@@ -78,11 +110,18 @@ def _disk(project: Path) -> Finding:
 
 
 def _accelerator() -> Finding:
-    if shutil.which("nvidia-smi"):
-        return Finding("Accelerator", "ok", "an NVIDIA driver is installed; training uses it when torch can")
+    found = []
+    if shutil.which("nvidia-smi") or Path("/proc/driver/nvidia/version").exists():
+        found.append("an NVIDIA driver (CUDA)")
+    if Path("/dev/kfd").exists() or shutil.which("rocm-smi"):
+        found.append("an AMD driver (ROCm)")
     if sys.platform == "darwin" and platform.machine() == "arm64":
-        return Finding("Accelerator", "ok", "Apple silicon; training can use it through torch")
-    return Finding("Accelerator", "ok", "none found; everything runs on the processor")
+        found.append("Apple silicon (Metal)")
+    if list(Path("/dev").glob("accel[0-9]*")) or os.environ.get("TPU_NAME"):
+        found.append("an accelerator such as a TPU")
+    if found:
+        return Finding("Accelerator", "ok", f"{', '.join(found)}; training uses it where torch can")
+    return Finding("Accelerator", "ok", "none found (no CUDA, ROCm, Metal or TPU); everything runs on the processor")
 
 
 def _packages() -> list[Finding]:

@@ -15,6 +15,9 @@ from vivace.models import fingerprint
 from vivace.store.artifacts import Store
 from vivace.store.files import sha256_file, write_atomic
 
+STORE = ".vivace"
+"""The folder of artifacts, beside `vivace.toml`."""
+
 
 class Project:
     """The folder of a `vivace.toml`; everything Vivace makes for it is in `.vivace` beside that file."""
@@ -70,7 +73,7 @@ def open_project(
     """Open the project at or above `start`; `lock` keeps other commands from changing it meanwhile."""
     config = find_config(start)
     settings = load(config, changes)
-    store = Store(config.parent / ".vivace")
+    store = Store(config.parent / STORE)
     try:
         project = Project(config, settings, store, progress)
         if lock:

@@ -11,7 +11,8 @@ from vivace.domain import Artifact, Scorecard, Speed, Workspace
 from vivace.evaluate.ethics.report import TITLES, moved, summary, told
 from vivace.loop import pages
 from vivace.loop.project import Project
-from vivace.loop.stages import read_speeds
+from vivace.loop.speed import read_speeds
+from vivace.parity import section
 from vivace.release import find_score
 from vivace.store.files import write_atomic
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from vivace.loop.run import Result
 
 NAME = "report.html"
-REVISION = 1
+REVISION = 2
 MARKS = {"better": ("▲", "good"), "worse": ("▼", "bad"), "noise": ("≈", "")}
 METRICS = (
     ("token_f1", "Token F1", "share of words in common with the team's own answer"),
@@ -105,6 +106,7 @@ def render(project: Project, result: "Result") -> str:
         concurrency=project.settings.bench.concurrency,
         metrics=metrics,
         ethics=_ethics(result),
+        parity=section(list(result.parity.values())),
         verdicts=result.verdicts,
         refusal=result.refusal,
         release=result.release,

@@ -8,14 +8,17 @@ import msgspec
 from vivace.domain import Artifact, Candidate, Comparison, Model, Score, Scorecard, Verdict
 from vivace.errors import ConfigError, ReleaseRefused
 from vivace.evaluate.ethics.report import EthicsReport, ethics_json
-from vivace.loop import distilling, searching, stages, trainings, updating
+from vivace.loop import distilling, searching, speed, stages, trainings, updating
 from vivace.loop.compress.steps import Note, carry_out, export_candidate
 from vivace.loop.evaluate import findings
 from vivace.loop.evaluate.ethics import ethics_findings
 from vivace.loop.evaluate.general import forgetting_findings
 from vivace.loop.evaluate.naming import grading_models
+from vivace.loop.limits import unfit_exports
+from vivace.loop.parity import parity_findings, parity_papers
 from vivace.loop.project import Project
 from vivace.loop.providers import provider_candidates
+from vivace.parity import ParityReport
 from vivace.store.artifacts import Outcome
 
 
@@ -36,6 +39,7 @@ class Result(msgspec.Struct):
     refusal: str = ""
     report: Path | None = None
     reports: dict[str, Artifact] = {}
+    parity: dict[str, ParityReport] = {}  # by candidate, where [parity] is switched on
     ethics: dict[str, EthicsReport] = {}  # by candidate, where [evaluate.ethics] is switched on
     worked: list[str] = []  # the stages that really ran this time
 
@@ -130,7 +134,12 @@ class _Loop:
         assert self.result.dataset is not None
         for plan in project.settings.compress.every_plan:
             *_, last = carry_out(project, plan, merged, self.result.dataset, self.note)
-            for kind in project.settings.compress.exports_of(plan):
+            kinds = project.settings.compress.exports_of(plan)
+            refused = unfit_exports(project, last.model, kinds)
+            for kind in kinds:
+                if kind in refused:
+                    project.progress.say(refused[kind])
+                    continue
                 made = export_candidate(project, plan, last.model, kind, self.result.dataset, self.note)
                 if made is not None:
                     self.result.candidates.append(made)
@@ -165,8 +174,8 @@ class _Loop:
         items = list(self.result.candidates[1:])
         if self.project.settings.bench.baseline:
             items.insert(0, stages.candidate(self.project, stages.REFERENCE, self.result.base, role="baseline"))
-        self.result.bench = self.keep("bench", stages.bench(self.project, items, self.result.dataset))
-        speeds = stages.read_speeds(self.result.bench)
+        self.result.bench = self.keep("bench", speed.bench(self.project, items, self.result.dataset))
+        speeds = speed.read_speeds(self.result.bench)
         self.result.scorecards = [
             msgspec.structs.replace(card, speed=speeds.get(card.candidate.name)) for card in self.result.scorecards
         ]
@@ -175,6 +184,11 @@ class _Loop:
         from vivace.release import judge
 
         result = self.result
+        proven, result.parity = parity_findings(self.project, result, self.note)
+        result.scorecards = [
+            msgspec.structs.replace(card, findings=(*card.findings, *proven.get(card.candidate.name, ())))
+            for card in result.scorecards
+        ]
         result.verdicts = judge(result.scorecards, self.project.objective)
         by_name = {verdict.candidate: verdict for verdict in result.verdicts}
         result.scorecards = [
@@ -187,7 +201,9 @@ class _Loop:
         parents |= {item.name: item.model.artifact_id for item in result.candidates}
         if self.start is not None and self.start.release is not None:
             parents |= {"update of": self.start.release.id}
-        papers = {name: {"ethics.json": ethics_json(report)} for name, report in result.ethics.items()}
+        papers = parity_papers(result.parity)
+        for name, report in result.ethics.items():
+            papers[name] = papers.get(name, {}) | {"ethics.json": ethics_json(report)}
         try:
             result.release = self.keep(
                 "release", stages.release(self.project, result.scorecards, parents, result.dataset, papers)

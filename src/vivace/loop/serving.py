@@ -3,11 +3,14 @@
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from vivace.config import Settings, find_config, load
 from vivace.domain import Progress
 from vivace.errors import ConfigError
+from vivace.loop.project import STORE
 from vivace.loop.releases import find_release
+from vivace.loop.tuned import tuned_for
 from vivace.release import read_origin
 
 
@@ -37,10 +40,21 @@ def serve_release(
             model_name=release.name,
             release_id=release.id,
             created=int(made.timestamp()),
+            opened_with=_opening(start, settings, release.candidate.model.artifact_id),
             on_ready=ready,
         )
     )
     say("Stopped.")
+
+
+def _opening(start: Path, settings: Settings, artifact_id: str) -> dict[str, Any]:
+    """Return what `vivace engines tune` found best for the release's model on this machine."""
+    try:
+        root = find_config(start).parent
+    except ConfigError:  # a release folder that stands alone
+        return {}
+    found = tuned_for(root / STORE, artifact_id) if settings.engines.tuned else None
+    return found.opening if found is not None else {}
 
 
 def settings_at(start: Path) -> Settings:

@@ -10,7 +10,7 @@ import msgspec
 
 from vivace.config.distill import DistillSettings
 from vivace.config.train import PreferenceSettings, SearchSettings, TrainSettings
-from vivace.domain import Artifact, Candidate, Model, Scorecard, Speed, Split, Workspace
+from vivace.domain import Artifact, Candidate, Model, Scorecard, Split, Workspace
 from vivace.loop.project import Project, recipe, table
 from vivace.store import read_examples
 from vivace.store.artifacts import Outcome
@@ -360,28 +360,6 @@ def evaluate(
     )
 
 
-def bench(project: Project, items: list[Candidate], dataset: Artifact) -> Outcome:
-    """Measure the candidates side by side."""
-    settings = project.settings.bench
-
-    def work(workspace: Workspace) -> dict[str, Any]:
-        from vivace.bench import bench as measure
-
-        examples = list(read_examples(dataset.path / "examples.jsonl", "test"))
-        return asyncio.run(measure(items, examples, settings, workspace, threads=project.settings.serve.threads))
-
-    parents = {"dataset": dataset.id}
-    parents |= {item.name: item.model.artifact_id or project.digest(item.model.path) for item in items}
-    return project.store.run(
-        "bench",
-        work,
-        kind="report",
-        settings=table(settings) | {"chain": project.chain, "names": [item.name for item in items]},
-        parents=parents,
-        progress=project.progress,
-    )
-
-
 def release(
     project: Project,
     scorecards: list[Scorecard],
@@ -415,11 +393,6 @@ def release(
         parents=parents,
         progress=project.progress,
     )
-
-
-def read_speeds(report: Artifact) -> dict[str, Speed]:
-    """Return what the bench measured, by candidate."""
-    return msgspec.json.decode((report.path / "speed.json").read_bytes(), type=dict[str, Speed])
 
 
 def compare(project: Project, items: list[Candidate], reports: dict[str, Artifact]) -> Outcome:

@@ -38,8 +38,8 @@ class ChatTokenizer:
         self.context_length = context_length
 
     @classmethod
-    def open(cls, folder: Path) -> Self:
-        """Open a folder with `tokenizer.json`; raises `ModelError` when a part is missing or broken."""
+    def open(cls, folder: Path, base: Path | None = None) -> Self:
+        """Open a folder with `tokenizer.json`, an adapter's with its `base`; raises `ModelError` for a broken part."""
         path = folder / "tokenizer.json"
         if not path.is_file():
             raise ModelError(
@@ -58,7 +58,7 @@ class ChatTokenizer:
             tokenizer,
             template=template,
             eos_ids=_eos_ids(folder, tokenizer, special),
-            context_length=context_length(folder),
+            context_length=context_length(folder, base),
             origin=str(folder),
         )
 
@@ -155,9 +155,12 @@ class Decoder:
         return new
 
 
-def context_length(folder: Path) -> int:
-    """Return the most tokens a model can hold, as its folder says; raises `ModelError` when it does not say."""
-    for path in (folder, *_adapter_base(folder)):
+def context_length(folder: Path, base: Path | None = None) -> int:
+    """Return the most tokens a model can hold, as its folder says; raises `ModelError` when it does not say.
+
+    `base` is the folder of an adapter's base where that is known: what an adapter calls it may be a name.
+    """
+    for path in (folder, *([base] if base is not None else _adapter_base(folder))):
         config = read_json(path / "config.json")
         for table in (config, config.get("text_config")):
             for key in _CONTEXT_KEYS:

@@ -1,7 +1,8 @@
 """Offer a candidate over HTTP until a signal says stop."""
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from vivace.chain import stack
 from vivace.config.settings import ServeSettings
@@ -20,10 +21,12 @@ async def run_server(
     release_id: str,
     on_ready: Callable[[str], None],
     created: int | None = None,
+    opened_with: Mapping[str, Any] | None = None,
     drain_s: float = DRAIN_S,
 ) -> None:
     """Serve `candidate`, tell its URL to `on_ready`, and return once SIGTERM or SIGINT has drained it.
 
+    `opened_with` are further options for opening its engine; threads named in the settings win over theirs.
     Answers in work get `drain_s` seconds to finish; a second signal ends them at once. Raises `ConfigError` for an
     address that cannot be had or keys that are missing, and what opening the engine raises.
     """
@@ -31,7 +34,10 @@ async def run_server(
     check_exposure(settings, keys)
 
     with bind(settings.host, settings.port) as listener:
-        async with open_engine(candidate.engine, candidate.model, threads=settings.threads) as engine:
+        options = {**(opened_with or {})}
+        if settings.threads is not None:
+            options["threads"] = settings.threads
+        async with open_engine(candidate.engine, candidate.model, **options) as engine:
             responder = stack(engine, candidate.chain)
             app = create_app(
                 responder, engine, settings, model_name=model_name, release_id=release_id, keys=keys, created=created

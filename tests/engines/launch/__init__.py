@@ -1,0 +1,1 @@
+"""Tests of other people's servers on our models."""
