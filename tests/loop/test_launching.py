@@ -10,7 +10,7 @@ from tests.engines.launch.conftest import programs, started  # noqa: F401 - fixt
 from vivace.config.providers import ProviderSettings
 from vivace.domain import Candidate, Model, Objective, Scorecard, SilentProgress
 from vivace.engines.launch import Wishes, free_port
-from vivace.errors import EngineError, ModelError, StoreError
+from vivace.errors import ConfigError, EngineError, ModelError, StoreError
 from vivace.loop.launching import (
     Order,
     export_for,
@@ -177,3 +177,9 @@ def test_a_program_that_is_not_there_is_said_before_anything_else(shop: Path, mo
     boxed = order(shop, "vllm", container="podman")
     with pytest.raises(EngineError, match="there is no podman on this machine"):
         run_server(boxed, prepare(boxed), SilentProgress())
+
+
+def test_a_server_nobody_knows_is_named_with_the_nearest_before_a_project_is_looked_for(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="There is no server 'vlm'") as refused:
+        prepare(order(tmp_path, "vlm"))
+    assert "vllm" in refused.value.hint

@@ -64,7 +64,7 @@ def test_a_trained_project_is_proved_once_from_training_to_http(project: Path) -
 
 
 def test_the_gate_gets_a_reason_and_the_release_a_paper(project: Path, tmp_path: Path) -> None:
-    with open_project(project, SilentProgress(), changes=CHANGES) as opened:
+    with open_project(project, SilentProgress(), changes=(*CHANGES, "parity.enabled=true")) as opened:
         result = run(opened, "compress")
         reasons, reports = parity_findings(opened, result)
         assert list(reasons) == ["tuned-openvino-int8"]  # the base was not trained
@@ -139,6 +139,22 @@ def test_a_candidate_that_computes_otherwise_than_its_weights_explain_is_refused
     assert [each.check for each in report.broken] == ["log-probabilities"]
     told: Any = replace(report, findings=report.broken)
     assert "moved by more than these weights explain" in told.findings[0].cause
+
+
+def test_a_run_releases_what_is_proved_with_its_proof_and_refuses_what_differs(project: Path) -> None:
+    """The last one: from here on there is a release."""
+    switched_on = ("--set", "parity.enabled=true", "--set", "bench.baseline=false")
+    impossible = 'parity.bounds={"openvino-int8" = 0.000001}'
+    refused = vivace("run", str(project), *QUICK, *switched_on, "--set", impossible, check=False, timeout=600)
+    assert refused.returncode == 8, refused.stderr
+    assert f"{REQUIREMENT} (" in refused.stderr
+    assert "moved by more than these weights explain" in (project / "report.html").read_text()
+    vivace("run", str(project), *QUICK, *switched_on, timeout=600)
+    (paper,) = (project / ".vivace" / "artifacts" / "release").glob("*/files/parity.json")
+    assert load_parity(paper.parent).met
+    assert "Is what is served what was trained?" in (project / "report.html").read_text()
+    again = vivace("run", str(project), *QUICK, *switched_on)
+    assert "Nothing to do" in again.stdout + again.stderr
 
 
 def _export_of(project: Path) -> Path:

@@ -32,6 +32,7 @@ from vivace.errors import ConfigError, EngineError, ModelError, StoreError, Viva
 from vivace.loop.project import Project, inline_toml, open_project
 from vivace.loop.releases import find_release
 from vivace.models import cache_root, identify
+from vivace.registry import nearest
 from vivace.release import open_release
 from vivace.store.artifacts import MANIFEST
 from vivace.store.files import write_atomic
@@ -74,6 +75,8 @@ class Ready(Struct, frozen=True):
 
 def prepare(order: Order) -> Ready:
     """Return how the server is started, without starting anything."""
+    if order.server not in SERVERS:
+        raise ConfigError(f"There is no server {order.server!r}.", nearest(order.server, list(SERVERS)))
     if order.server == "vivace":
         return _own_server(order)
     found = servable(order.start, order.target, order.server, order.weights)

@@ -1,6 +1,7 @@
 """Prove for each candidate that the model that is served is the model that was trained."""
 
 import asyncio
+import shutil
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -257,7 +258,7 @@ def _source_stage(project: Project, way: Way, dataset: Artifact) -> Outcome:
 
     def work(workspace: Workspace) -> dict[str, Any]:
         proof = _proof(project, way, dataset)
-        report, heard = asyncio.run(_prove_source(project, proof, way))
+        report, heard = asyncio.run(_prove_source(project, proof, replace(way, tuned=_whole(way.tuned, workspace))))
         write_parity(report, workspace.out)
         write_atomic(workspace.out / HEARD, msgspec.json.encode(heard))
         return {"met": report.met, "findings": len(report.findings)}
@@ -271,6 +272,16 @@ def _source_stage(project: Project, way: Way, dataset: Artifact) -> Outcome:
         progress=project.progress,
         revision=REVISION,
     )
+
+
+def _whole(tuned: Model, workspace: Workspace) -> Model:
+    """Return an adapter in a folder that also holds its base's configuration: alone it does not say its context."""
+    if tuned.format != "adapter" or tuned.base is None or (tuned.path / "config.json").is_file():
+        return tuned
+    place = workspace.scratch / "adapter"
+    shutil.copytree(tuned.path, place, dirs_exist_ok=True)
+    shutil.copy(tuned.base / "config.json", place)
+    return replace(tuned, path=place)
 
 
 async def _prove_source(project: Project, proof: Proof, way: Way) -> tuple[ParityReport, list[Heard]]:
