@@ -82,9 +82,20 @@ def test_a_changed_setting_runs_only_what_depends_on_it(finished: Path, tmp_path
 def test_a_refused_release_says_why_and_still_reports(finished: Path, tmp_path: Path) -> None:
     project = tmp_path / "shop"
     shutil.copytree(finished, project)
-    shown = vivace("run", str(project), "--set", "release.max_size_mb=0.001", check=False)
+    strict = ("--set", "release.ttft_ms=0.001", "--set", 'release.service_level="interactive"')
+    shown = vivace("run", str(project), *strict, check=False)
     assert shown.returncode == 8
     assert "No candidate meets the objective. The nearest is tuned-openvino-int8" in shown.stderr
+    assert "Not released" in (project / "report.html").read_text()
+
+
+def test_what_cannot_fit_is_not_begun_and_the_refusal_says_so(finished: Path, tmp_path: Path) -> None:
+    project = tmp_path / "shop"
+    shutil.copytree(finished, project)
+    shown = vivace("run", str(project), "--set", "release.max_size_mb=0.001", check=False)
+    assert shown.returncode == 8, shown.stderr
+    refusal = shown.stderr[shown.stderr.index("There is no candidate to release.") :]
+    assert "openvino-int8 is not begun: it needs about" in refusal
     assert "Not released" in (project / "report.html").read_text()
 
 

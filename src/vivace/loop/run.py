@@ -41,6 +41,7 @@ class Result(msgspec.Struct):
     reports: dict[str, Artifact] = {}
     parity: dict[str, ParityReport] = {}  # by candidate, where [parity] is switched on
     ethics: dict[str, EthicsReport] = {}  # by candidate, where [evaluate.ethics] is switched on
+    unfit: list[str] = []  # why exports were not begun
     worked: list[str] = []  # the stages that really ran this time
 
 
@@ -139,6 +140,7 @@ class _Loop:
             for kind in kinds:
                 if kind in refused:
                     project.progress.say(refused[kind])
+                    self.result.unfit.append(refused[kind])
                     continue
                 made = export_candidate(project, plan, last.model, kind, self.result.dataset, self.note)
                 if made is not None:
@@ -209,7 +211,8 @@ class _Loop:
                 "release", stages.release(self.project, result.scorecards, parents, result.dataset, papers)
             )
         except ReleaseRefused as refusal:
-            result.refusal = f"{refusal}{measured_in_noise(result.verdicts, str(result.bench.facts.get('noise', '')))}"
+            told = " ".join([str(refusal), *result.unfit])
+            result.refusal = f"{told}{measured_in_noise(result.verdicts, str(result.bench.facts.get('noise', '')))}"
 
 
 def measured_in_noise(verdicts: Sequence[Verdict], noise: str) -> str:

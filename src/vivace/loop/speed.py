@@ -17,16 +17,20 @@ from vivace.store.artifacts import Outcome
 
 
 def bench(project: Project, items: Sequence[Candidate], dataset: Artifact) -> Outcome:
-    """Measure the candidates side by side; what does not fit this project's limits is told, and not opened."""
+    """Measure the candidates side by side; what does not fit this project's limits is told, and not opened.
+
+    The baseline is for comparison and is never released, so the limits of a release are not for it.
+    """
     from vivace.bench.traffic.arrivals import located
 
     settings = located(project.settings.bench, project.root)
-    refused = unfit_candidates(project, items)
+    refused = unfit_candidates(project, [item for item in items if item.role != "baseline"])
     for told in refused.values():
         project.progress.say(told)
     fitting = [item for item in items if item.name not in refused]
     if not fitting:
-        raise ResourceError("No candidate fits: " + " ".join(refused.values()), "Raise max_memory_mb in [release].")
+        told = " ".join(refused.values()) or "there is none."
+        raise ResourceError(f"No candidate can be measured: {told}", "See max_size_mb and max_memory_mb in [release].")
     opened = {item.name: found for item in fitting if (found := opening(project, item))}
 
     def work(workspace: Workspace) -> dict[str, Any]:

@@ -147,7 +147,7 @@ def test_a_provider_is_compared_as_a_candidate_and_its_key_is_written_nowhere(
 
 
 def test_the_newest_release_is_evaluated_anew_under_a_name_of_its_own(shop: Path) -> None:
-    with open_project(shop, SilentProgress(), changes=["evaluate.max_tokens=12", "train.learning_rate=1e-8"]) as opened:
+    with open_project(shop, SilentProgress(), changes=["evaluate.max_tokens=12", "train.learning_rate=3e-8"]) as opened:
         release, *_older = opened.store.artifacts("release")
         result = run(opened, "evaluate")
         evaluated = {each.facts["candidate"]: each.id for each in reversed(opened.store.artifacts("evaluate"))}
